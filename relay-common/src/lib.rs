@@ -1,0 +1,9 @@
+//! What the kernel program and userspace must agree on to the bit: the vocabulary of list
+//! entries, the layout of the maps, the parsing of headers, and the verdict on a packet.
+//!
+//! No I/O, no allocation, no clock: the time and the bytes are arguments. The same functions run
+//! inside the XDP program, behind `postern explain`, and as the oracle of the tests.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod entry;
