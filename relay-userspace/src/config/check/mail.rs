@@ -1,0 +1,230 @@
+//! The sections about mail: who may hand it in, what is ours, where the rest goes, who is listed.
+
+use std::path::PathBuf;
+
+use super::Check;
+use crate::config::{
+    checked::{self, Host, Offer, OutboundTls},
+    file, parse,
+};
+
+/// The sentence that permits an open relay, in so many words.
+const OPEN_RELAY_WANTED: &str = "I want an open relay";
+const DNSBL_REPLY: &str = "{address} is listed by {name}";
+
+impl Check<'_> {
+    pub(super) fn listeners(
+        &mut self,
+        written: &[file::Listener],
+    ) -> Option<Vec<checked::Listener>> {
+        let default = std::mem::take(&mut self.default.listener);
+        let written = if written.is_empty() { &default[..] } else { written };
+        let listeners: Vec<_> =
+            written.iter().map(|listener| self.listener(listener, &default[0])).collect();
+        let listeners: Vec<checked::Listener> = listeners.into_iter().collect::<Option<_>>()?;
+        let mut seen = std::collections::HashSet::new();
+        let mut addresses = std::collections::HashSet::new();
+        for (listener, file) in listeners.iter().zip(written) {
+            if let Some(name) = file.name.as_ref().filter(|_| !seen.insert(&listener.name)) {
+                self.fail("listener.name", name, "used twice; give each listener its own name");
+            }
+            for (address, at) in listener.addresses.iter().zip(file.address.iter().flatten()) {
+                if address.port() != 0 && !addresses.insert(*address) {
+                    self.fail("listener.address", at, "used twice; remove one");
+                }
+            }
+        }
+        Some(listeners)
+    }
+
+    pub(super) fn listener(
+        &mut self,
+        file: &file::Listener,
+        default: &file::Listener,
+    ) -> Option<checked::Listener> {
+        let name = self.text("listener.name", &file.name, &None, parse::not_empty);
+        let addresses = self.texts("listener.address", &file.address, &None, parse::listen_address);
+        let offer = |text: &str| parse::one_of(text, &parse::OFFERS);
+        let tls = self.text("listener.tls", &file.tls, &default.tls, offer);
+        let auth = self.text("listener.auth", &file.auth, &default.auth, offer);
+        let relay_for = self.texts("listener.relay_for", &file.relay_for, &None, parse::prefix);
+        let open_relay = self.optional("listener.open_relay", &file.open_relay, |text| {
+            if text == OPEN_RELAY_WANTED {
+                Ok(())
+            } else {
+                Err(format!("only {OPEN_RELAY_WANTED:?} has a meaning here; remove the line"))
+            }
+        });
+        if addresses.as_ref().is_some_and(Vec::is_empty) {
+            self.missing("listener.address", "missing; write for example address = [\"[::]:25\"]");
+            return None;
+        }
+        if let (Some(Offer::Off), Some(Offer::Offer | Offer::Require), Some(at)) =
+            (tls, auth, &file.auth)
+        {
+            self.fail(
+                "listener.auth",
+                at,
+                "passwords are taken only inside TLS; set tls = \"require\" or \"offer\"",
+            );
+        }
+        let listener = checked::Listener {
+            name: name?,
+            addresses: addresses?,
+            tls: tls?,
+            auth: auth?,
+            dnsbl: file.dnsbl.or(default.dnsbl).unwrap_or(true),
+            relay_for: relay_for?,
+            open_relay: open_relay?.is_some(),
+        };
+        self.refuse_open_relay(&listener, file)?;
+        Some(listener)
+    }
+
+    /// No mistake opens the relay silently (R1).
+    pub(super) fn refuse_open_relay(
+        &mut self,
+        listener: &checked::Listener,
+        file: &file::Listener,
+    ) -> Option<()> {
+        let Some(covered) = covers_everything(&listener.relay_for) else { return Some(()) };
+        let Some(at) = file.relay_for.iter().flatten().next().filter(|_| !listener.open_relay)
+        else {
+            return Some(());
+        };
+        self.fail(
+            "listener.relay_for",
+            at,
+            format!(
+                "relays for every {covered} source: an open relay; name your own networks, or \
+                 write open_relay = {OPEN_RELAY_WANTED:?}"
+            ),
+        );
+        None
+    }
+
+    pub(super) fn domains(&mut self, written: &[file::Domain]) -> Option<Vec<checked::Domain>> {
+        let domains: Vec<_> = written.iter().map(|domain| self.domain(domain)).collect();
+        let domains: Vec<checked::Domain> = domains.into_iter().collect::<Option<_>>()?;
+        let mut seen = std::collections::HashSet::new();
+        for (domain, file) in domains.iter().zip(written) {
+            if let Some(name) = file.name.as_ref().filter(|_| !seen.insert(&domain.pattern)) {
+                self.fail("domain.name", name, "listed twice; remove one");
+            }
+        }
+        Some(domains)
+    }
+
+    pub(super) fn domain(&mut self, file: &file::Domain) -> Option<checked::Domain> {
+        let pattern = self.text("domain.name", &file.name, &None, parse::domain_pattern);
+        let route = self
+            .text("domain.route", &file.route, &None, |text| parse::one_of(text, &parse::ROUTES));
+        let hosts = self.texts("domain.host", &file.host, &None, parse::host);
+        if let (Some(checked::DomainRoute::Inbound), Some([]), Some(name)) =
+            (route, hosts.as_deref(), &file.name)
+        {
+            self.fail(
+                "domain.name",
+                name,
+                "inbound without a host; add host = [\"192.0.2.25:25\"]",
+            );
+            return None;
+        }
+        Some(checked::Domain { pattern: pattern?, route: route?, hosts: hosts? })
+    }
+
+    pub(super) fn relay(&mut self, file: &file::Relay) -> Option<checked::Relay> {
+        let default = std::mem::take(&mut self.default.relay);
+        let smart_host: Option<Option<Host>> =
+            self.optional("relay.smart_host", &file.smart_host, parse::host);
+        let tls = self.text(
+            "relay.smart_host_tls",
+            &file.smart_host_tls,
+            &default.smart_host_tls,
+            |text| parse::one_of(text, &parse::OUTBOUND_TLS),
+        );
+        let account =
+            self.optional("relay.smart_host_account", &file.smart_host_account, parse::not_empty);
+        let password = self.optional(
+            "relay.smart_host_password_file",
+            &file.smart_host_password_file,
+            parse::absolute_path,
+        );
+        let never_route = self.texts("relay.never_route", &file.never_route, &None, parse::prefix);
+        let smart_host_account: Option<(String, PathBuf)> = match (account?, password?) {
+            (Some(account), Some(file)) => Some((account, file)),
+            (None, None) => None,
+            _ => {
+                self.missing(
+                    "relay.smart_host_account",
+                    "an account and a password file go together; write both or neither",
+                );
+                return None;
+            }
+        };
+        if let (Some(_), Some(OutboundTls::Off | OutboundTls::Offer)) = (&smart_host_account, tls) {
+            self.missing(
+                "relay.smart_host_tls",
+                "a password goes only over checked TLS; write smart_host_tls = \"verify\"",
+            );
+            return None;
+        }
+        Some(checked::Relay {
+            smart_host: smart_host?,
+            smart_host_tls: tls?,
+            smart_host_account,
+            never_route: never_route?,
+        })
+    }
+
+    pub(super) fn dnsbls(&mut self, written: &[file::Dnsbl]) -> Option<Vec<checked::Dnsbl>> {
+        let lists: Vec<_> = written.iter().map(|list| self.dnsbl(list)).collect();
+        lists.into_iter().collect()
+    }
+
+    pub(super) fn dnsbl(&mut self, file: &file::Dnsbl) -> Option<checked::Dnsbl> {
+        let zone = self.text("dnsbl.zone", &file.zone, &None, parse::domain_name);
+        let name = match &file.name {
+            Some(_) => self.text("dnsbl.name", &file.name, &None, parse::not_empty),
+            None => zone.clone(),
+        };
+        let listed = self.texts("dnsbl.listed", &file.listed, &None, parse::answer_range);
+        let policy = self.texts("dnsbl.policy", &file.policy, &None, parse::answer_range);
+        let reply = match &file.reply {
+            Some(_) => self.text("dnsbl.reply", &file.reply, &None, parse::not_empty),
+            None => Some(DNSBL_REPLY.to_owned()),
+        };
+        let exempt_recipients = match &file.exempt_recipients {
+            Some(_) => self.texts(
+                "dnsbl.exempt_recipients",
+                &file.exempt_recipients,
+                &None,
+                parse::not_empty,
+            ),
+            None => Some(vec!["postmaster".to_owned()]),
+        };
+        let mut listed = listed?;
+        if listed.is_empty() {
+            // The answer that every list gives for its test entry (RFC 5782, section 2.1).
+            let usual = std::net::Ipv4Addr::new(127, 0, 0, 2);
+            listed.push((usual, usual));
+        }
+        Some(checked::Dnsbl {
+            name: name?,
+            zone: zone?,
+            listed,
+            policy: policy?,
+            reply: reply?,
+            exempt_recipients: exempt_recipients?,
+        })
+    }
+}
+
+/// The family of which these prefixes together leave no address out.
+fn covers_everything(prefixes: &[ipnet::IpNet]) -> Option<&'static str> {
+    let merged = ipnet::IpNet::aggregate(&prefixes.to_vec());
+    merged.iter().find(|prefix| prefix.prefix_len() == 0).map(|prefix| match prefix {
+        ipnet::IpNet::V4(_) => "IPv4",
+        ipnet::IpNet::V6(_) => "IPv6",
+    })
+}

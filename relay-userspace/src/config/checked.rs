@@ -1,0 +1,223 @@
+//! The configuration as the program uses it: every value typed, in range and with its default.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use relay_common::entry::Scope;
+
+/// A whole, checked configuration. Made by [`super::load`] alone.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub server: Server,
+    pub filter: Filter,
+    pub listeners: Vec<Listener>,
+    pub tls: TlsFiles,
+    pub domains: Vec<Domain>,
+    pub relay: Relay,
+    pub dns: Dns,
+    pub dnsbl: Vec<Dnsbl>,
+    pub ban: Ban,
+    pub limits: Limits,
+    pub queue: Queue,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// What the banner, EHLO replies and Received lines call this host.
+    pub hostname: String,
+    pub state_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub user: String,
+    pub group: String,
+}
+
+impl Server {
+    pub fn edge_socket(&self) -> PathBuf {
+        self.run_dir.join("edge.sock")
+    }
+
+    pub fn relay_socket(&self) -> PathBuf {
+        self.run_dir.join("relay.sock")
+    }
+
+    /// What the edge keeps; only root reads it.
+    pub fn edge_dir(&self) -> PathBuf {
+        self.state_dir.join("edge")
+    }
+
+    /// What the relay keeps; it belongs to the relay's user.
+    pub fn relay_dir(&self) -> PathBuf {
+        self.state_dir.join("relay")
+    }
+}
+
+/// Who drops denied sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforce {
+    Kernel,
+    Userspace,
+}
+
+#[derive(Debug, Clone)]
+pub struct Filter {
+    pub enforce: Enforce,
+    /// `None`: the interface of the default route.
+    pub interface: Option<String>,
+    pub allow_generic: bool,
+    pub pin_dir: PathBuf,
+    pub max_entries: u32,
+    pub allow: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
+}
+
+/// Off, on offer, or required: of TLS and of AUTH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    Off,
+    Offer,
+    Require,
+}
+
+#[derive(Debug, Clone)]
+pub struct Listener {
+    pub name: String,
+    pub addresses: Vec<SocketAddr>,
+    pub tls: Offer,
+    pub auth: Offer,
+    pub dnsbl: bool,
+    pub relay_for: Vec<IpNet>,
+    /// The administrator wrote that an open relay is wanted.
+    pub open_relay: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificate chain and key, PEM. `None`: self-signed, kept in the state directory.
+    pub files: Option<(PathBuf, PathBuf)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DomainRoute {
+    Inbound,
+    Relay,
+    Reject,
+}
+
+/// Another server, by name or address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Host {
+    pub host: String,
+    pub port: u16,
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Domain {
+    /// `example.org`, or `*.example.org` for every name below it.
+    pub pattern: String,
+    pub route: DomainRoute,
+    pub hosts: Vec<Host>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutboundTls {
+    Off,
+    Offer,
+    Verify,
+}
+
+#[derive(Debug, Clone)]
+pub struct Relay {
+    pub smart_host: Option<Host>,
+    pub smart_host_tls: OutboundTls,
+    /// Account name and the file that holds its password.
+    pub smart_host_account: Option<(String, PathBuf)>,
+    pub never_route: Vec<IpNet>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Dns {
+    /// Empty: those of /etc/resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    pub timeout: Duration,
+}
+
+/// DNSBL answers from the first address to the last, both included.
+pub type AnswerRange = (std::net::Ipv4Addr, std::net::Ipv4Addr);
+
+#[derive(Debug, Clone)]
+pub struct Dnsbl {
+    pub name: String,
+    pub zone: String,
+    pub listed: Vec<AnswerRange>,
+    pub policy: Vec<AnswerRange>,
+    pub reply: String,
+    pub exempt_recipients: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Ban {
+    pub threshold: u32,
+    pub window: Duration,
+    pub ladder: Vec<Duration>,
+    pub scope: Scope,
+    pub max_live: u32,
+    pub max_new_per_minute: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    pub message_size_bytes: u64,
+    pub recipients: usize,
+    pub messages: usize,
+    pub errors: u32,
+    pub connections: usize,
+    pub connections_per_source: usize,
+    pub command_timeout: Duration,
+    pub data_timeout: Duration,
+    pub session_timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub retry: Vec<Duration>,
+    pub expire: Duration,
+    pub min_free_bytes: u64,
+    pub concurrency: usize,
+    pub concurrency_per_host: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: tracing::Level,
+}
+
+impl Config {
+    /// The servers behind us, which must never be banned: inside hosts and the smart host, as far
+    /// as they are written as addresses.
+    pub fn inside_addresses(&self) -> Vec<IpAddr> {
+        let hosts = self.domains.iter().flat_map(|domain| &domain.hosts);
+        hosts.chain(&self.relay.smart_host).filter_map(|host| host.host.parse().ok()).collect()
+    }
+}

@@ -1,0 +1,147 @@
+//! The configuration file as written: a mirror of its TOML, keys and all, unchecked.
+//!
+//! What each key means stands in `default.toml`, the one place for it; `checked.rs` turns this
+//! into values the rest of the program can trust.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+type Text = Option<Spanned<String>>;
+type Texts = Option<Vec<Spanned<String>>>;
+type Number = Option<Spanned<i64>>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) server: Server,
+    pub(super) filter: Filter,
+    pub(super) listener: Vec<Listener>,
+    pub(super) tls: Tls,
+    pub(super) domain: Vec<Domain>,
+    pub(super) relay: Relay,
+    pub(super) dns: Dns,
+    pub(super) dnsbl: Vec<Dnsbl>,
+    pub(super) ban: Ban,
+    pub(super) limits: Limits,
+    pub(super) queue: Queue,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Server {
+    pub(super) hostname: Text,
+    pub(super) state_dir: Text,
+    pub(super) run_dir: Text,
+    pub(super) user: Text,
+    pub(super) group: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Filter {
+    pub(super) enforce: Text,
+    pub(super) interface: Text,
+    pub(super) allow_generic: Option<bool>,
+    pub(super) pin_dir: Text,
+    pub(super) max_entries: Number,
+    pub(super) allow: Texts,
+    pub(super) deny: Texts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    pub(super) name: Text,
+    pub(super) address: Texts,
+    pub(super) tls: Text,
+    pub(super) auth: Text,
+    pub(super) dnsbl: Option<bool>,
+    pub(super) relay_for: Texts,
+    pub(super) open_relay: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Tls {
+    pub(super) certificate: Text,
+    pub(super) key: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Domain {
+    pub(super) name: Text,
+    pub(super) route: Text,
+    pub(super) host: Texts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Relay {
+    pub(super) smart_host: Text,
+    pub(super) smart_host_tls: Text,
+    pub(super) smart_host_account: Text,
+    pub(super) smart_host_password_file: Text,
+    pub(super) never_route: Texts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Dns {
+    pub(super) servers: Texts,
+    pub(super) timeout: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Dnsbl {
+    pub(super) name: Text,
+    pub(super) zone: Text,
+    pub(super) listed: Texts,
+    pub(super) policy: Texts,
+    pub(super) reply: Text,
+    pub(super) exempt_recipients: Texts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ban {
+    pub(super) threshold: Number,
+    pub(super) window: Text,
+    pub(super) ladder: Texts,
+    pub(super) scope: Text,
+    pub(super) max_live: Number,
+    pub(super) max_new_per_minute: Number,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub(super) message_size: Text,
+    pub(super) recipients: Number,
+    pub(super) messages: Number,
+    pub(super) errors: Number,
+    pub(super) connections: Number,
+    pub(super) connections_per_source: Number,
+    pub(super) command_timeout: Text,
+    pub(super) data_timeout: Text,
+    pub(super) session_timeout: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Queue {
+    pub(super) retry: Texts,
+    pub(super) expire: Text,
+    pub(super) min_free: Text,
+    pub(super) concurrency: Number,
+    pub(super) concurrency_per_host: Number,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    pub(super) format: Text,
+    pub(super) level: Text,
+}

@@ -1,0 +1,206 @@
+//! The forms in which values are written: durations, sizes, hosts, addresses, answer ranges.
+//!
+//! Each function takes the text and returns the value, or a sentence that says what is wrong and
+//! how it should look.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use relay_common::entry::Scope;
+
+use super::checked::{AnswerRange, DomainRoute, Enforce, Host, LogFormat, Offer, OutboundTls};
+
+type Parsed<T> = Result<T, String>;
+
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration >= Duration::from_secs(1) => Ok(duration),
+        Ok(_) => Err("shorter than a second; write for example 30s".into()),
+        Err(_) => Err("not a duration; write for example 30s, 10min, 1h or 5days".into()),
+    }
+}
+
+pub(super) fn size_bytes(text: &str) -> Parsed<u64> {
+    const UNITS: [(&str, u64); 4] =
+        [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];
+    let remedy = || "not a size; write for example 100KiB, 50MiB or 1GiB".to_owned();
+    let (digits, factor) = UNITS
+        .iter()
+        .find_map(|&(unit, factor)| text.strip_suffix(unit).map(|digits| (digits.trim(), factor)))
+        .ok_or_else(remedy)?;
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|n| n.checked_mul(factor))
+        .filter(|&n| n > 0)
+        .ok_or_else(remedy)
+}
+
+pub(super) fn prefix(text: &str) -> Parsed<IpNet> {
+    relay_core::prefix::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn listen_address(text: &str) -> Parsed<SocketAddr> {
+    text.parse().map_err(|_| {
+        "not an address with a port; write for example 0.0.0.0:25, 192.0.2.1:25 or [::]:25".into()
+    })
+}
+
+/// A name server: an address, with port 53 where none is written.
+pub(super) fn dns_server(text: &str) -> Parsed<SocketAddr> {
+    text.parse::<SocketAddr>()
+        .or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)))
+        .map_err(|_| "not an address; write for example 192.0.2.53 or [2001:db8::53]:53".into())
+}
+
+/// A server to send to: `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`; port 25 where none is
+/// written.
+pub(super) fn host(text: &str) -> Parsed<Host> {
+    let remedy =
+        || "not a host; write for example mail.example.org:25 or [2001:db8::1]:25".to_owned();
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(Host { host: address.to_string(), port: 25 });
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Host { host: address.ip().to_string(), port: address.port() });
+    }
+    let (name, port) = match text.split_once(':') {
+        Some((name, port)) => {
+            (name, port.parse::<u16>().ok().filter(|&p| p > 0).ok_or_else(remedy)?)
+        }
+        None => (text, 25),
+    };
+    Ok(Host { host: domain_name(name).map_err(|_| remedy())?, port })
+}
+
+/// A DNS name in lower case (RFC 1035, section 2.3.1, with digits first as RFC 1123 permits).
+pub(super) fn domain_name(text: &str) -> Parsed<String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(label_fits) {
+        Ok(name)
+    } else {
+        Err("not a domain name; write for example mail.example.org".into())
+    }
+}
+
+pub(super) fn domain_pattern(text: &str) -> Parsed<String> {
+    match text.strip_prefix("*.") {
+        Some(parent) => domain_name(parent).map(|parent| format!("*.{parent}")),
+        None => domain_name(text),
+    }
+    .map_err(|_| "not a domain; write example.org, or *.example.org for all names below it".into())
+}
+
+/// `127.0.0.2` or `127.0.0.2-127.0.0.9`, inside 127.0.0.0/8 (RFC 5782, section 2.3).
+pub(super) fn answer_range(text: &str) -> Parsed<AnswerRange> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let parse = |part: &str| part.trim().parse::<Ipv4Addr>().ok().filter(Ipv4Addr::is_loopback);
+    match (parse(first), parse(last)) {
+        (Some(first), Some(last)) if first <= last => Ok((first, last)),
+        _ => Err("not an answer of a block list; write 127.0.0.2 or 127.0.0.2-127.0.0.9".into()),
+    }
+}
+
+pub(super) fn not_empty(text: &str) -> Parsed<String> {
+    if text.trim().is_empty() {
+        return Err("empty; write a value".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("holds a control character; remove it".into());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn absolute_path(text: &str) -> Parsed<std::path::PathBuf> {
+    let path = std::path::PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("not an absolute path; begin it with /".into()) }
+}
+
+pub(super) fn interface(text: &str) -> Parsed<String> {
+    // IFNAMSIZ is 16 with the closing NUL; a slash or a blank would be another file in sysfs.
+    let fits = |b: u8| b.is_ascii_graphic() && b != b'/';
+    if (1..16).contains(&text.len()) && text.bytes().all(fits) && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of an interface; `ip link` lists them".into())
+    }
+}
+
+pub(super) fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T> {
+    known.iter().find(|(name, _)| *name == text).map(|&(_, value)| value).ok_or_else(|| {
+        let names: Vec<String> = known.iter().map(|(name, _)| format!("{name:?}")).collect();
+        format!("unknown; write one of {}", names.join(", "))
+    })
+}
+
+pub(super) const OFFERS: [(&str, Offer); 3] =
+    [("off", Offer::Off), ("offer", Offer::Offer), ("require", Offer::Require)];
+pub(super) const ENFORCE: [(&str, Enforce); 2] =
+    [("kernel", Enforce::Kernel), ("userspace", Enforce::Userspace)];
+pub(super) const ROUTES: [(&str, DomainRoute); 3] = [
+    ("inbound", DomainRoute::Inbound),
+    ("relay", DomainRoute::Relay),
+    ("reject", DomainRoute::Reject),
+];
+pub(super) const OUTBOUND_TLS: [(&str, OutboundTls); 3] =
+    [("off", OutboundTls::Off), ("offer", OutboundTls::Offer), ("verify", OutboundTls::Verify)];
+pub(super) const SCOPES: [(&str, Scope); 5] = Scope::NAMED;
+pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] =
+    [("text", LogFormat::Text), ("json", LogFormat::Json)];
+pub(super) const LOG_LEVELS: [(&str, tracing::Level); 5] = [
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size_bytes("50MiB"), Ok(50 << 20));
+        assert_eq!(size_bytes("7 B"), Ok(7));
+        for wrong in ["", "MiB", "-1MiB", "50", "50MB", "99999999999999GiB", "0KiB"] {
+            assert!(size_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(host("mail.Example.org:2525").unwrap().to_string(), "mail.example.org:2525");
+        assert_eq!(host("192.0.2.1").unwrap().to_string(), "192.0.2.1:25");
+        assert_eq!(host("[2001:db8::1]:24").unwrap().to_string(), "[2001:db8::1]:24");
+        assert_eq!(host("2001:db8::1").unwrap().to_string(), "[2001:db8::1]:25");
+        for wrong in ["", ":25", "mail:0", "mail:70000", "a b:25", "mail:25:25"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn answers_stay_inside_127() {
+        assert!(answer_range("127.0.0.2-127.0.0.9").is_ok());
+        for wrong in ["10.0.0.1", "127.0.0.9-127.0.0.2", "127.0.0.2-8.8.8.8", "x"] {
+            assert!(answer_range(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn interfaces() {
+        assert!(interface("eth0").is_ok() && interface("enp3s0f1.100").is_ok());
+        for wrong in ["", "../eth0", "an-interface-too-long", "a b"] {
+            assert!(interface(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+use super::*;
+
+fn problem(text: &str) -> String {
+    parse(Path::new("postern.toml"), text).expect_err(text).to_string()
+}
+
+#[test]
+fn the_embedded_configuration_relays_for_nobody() {
+    let config = embedded();
+    assert!(config.domains.is_empty() && config.relay.smart_host.is_none());
+    assert!(config.listeners.iter().all(|listener| listener.relay_for.is_empty()));
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[1].auth, Offer::Require);
+    assert_eq!(config.filter.enforce, Enforce::Kernel);
+}
+
+#[test]
+fn the_default_file_means_what_no_file_means() {
+    let written = parse(Path::new("default.toml"), DEFAULT).unwrap();
+    assert_eq!(format!("{written:?}"), format!("{:?}", embedded()));
+}
+
+#[test]
+fn a_whole_example_is_read() {
+    let config = parse(
+        Path::new("postern.toml"),
+        r#"
+        [server]
+        hostname = "mx.example.org"
+        [[listener]]
+        name = "mx"
+        address = ["127.0.0.1:2525"]
+        relay_for = ["10.0.0.0/255.0.0.0"]
+        [[domain]]
+        name = "*.Example.org"
+        route = "inbound"
+        host = ["10.0.0.5"]
+        [relay]
+        smart_host = "smtp.example.net:587"
+        never_route = ["10.9.0.0/16"]
+        [[dnsbl]]
+        zone = "zen.example.net"
+        listed = ["127.0.0.2-127.0.0.9"]
+        [limits]
+        message_size = "1MiB"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.server.hostname, "mx.example.org");
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].relay_for[0].to_string(), "10.0.0.0/8");
+    assert_eq!(config.domains[0].pattern, "*.example.org");
+    assert_eq!(config.domains[0].hosts[0].to_string(), "10.0.0.5:25");
+    assert_eq!(config.dnsbl[0].name, "zen.example.net");
+    assert_eq!(config.limits.message_size_bytes, 1 << 20);
+    assert_eq!(config.inside_addresses(), ["10.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+/// (what is written, what the error must say)
+const WRONG: &[(&str, &[&str])] = &[
+    ("[servr]", &["postern.toml:1:2", "servr"]),
+    ("[server]\nhostname = 5", &["postern.toml:2:12"]),
+    ("[server]\nstate_dir = \"var\"", &["2:13", "server.state_dir", "\"var\"", "absolute"]),
+    ("[filter]\nenforce = \"ebpf\"", &["filter.enforce", "\"kernel\", \"userspace\""]),
+    ("[filter]\nmax_entries = 0", &["2:15", "filter.max_entries", "\"0\"", "1 to"]),
+    ("[filter]\ninterface = \"../x\"", &["filter.interface", "ip link"]),
+    ("[filter]\ndeny = [\"192.0.2.1/24\"]", &["filter.deny", "192.0.2.0/24"]),
+    ("[[listener]]\nname = \"a\"\naddress = [\"25\"]", &["3:12", "listener.address", "\"25\""]),
+    ("[[listener]]\nname = \"a\"", &["listener.address", "missing"]),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\ntls = \"off\"\nauth = \"offer\"",
+        &["listener.auth", "only inside TLS"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nrelay_for = [\"0.0.0.0/0\"]",
+        &["4:14", "listener.relay_for", "open relay", "I want an open relay"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nrelay_for = [\"0.0.0.0/1\", \"128.0.0.0/1\"]",
+        &["open relay"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nopen_relay = \"yes\"",
+        &["listener.open_relay", "\"yes\""],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\n[[listener]]\nname = \"a\"\naddress = [\"[::]:26\"]",
+        &["5:8", "used twice"],
+    ),
+    ("[tls]\ncertificate = \"/a.pem\"", &["tls.key", "missing"]),
+    ("[[domain]]\nname = \"exa mple\"\nroute = \"relay\"", &["domain.name", "exa mple"]),
+    ("[[domain]]\nname = \"example.org\"\nroute = \"inbound\"", &["inbound without a host"]),
+    ("[[domain]]\nname = \"example.org\"\nroute = \"in\"", &["domain.route", "\"inbound\""]),
+    ("[relay]\nsmart_host = \"a b\"", &["relay.smart_host", "\"a b\""]),
+    (
+        "[relay]\nsmart_host_account = \"us\"\nsmart_host_password_file = \"/p\"",
+        &["smart_host_tls", "verify"],
+    ),
+    ("[dns]\nservers = [\"ns1\"]", &["dns.servers", "\"ns1\""]),
+    ("[[dnsbl]]\nname = \"x\"", &["dnsbl.zone", "missing"]),
+    ("[[dnsbl]]\nzone = \"x.example\"\nlisted = [\"8.8.8.8\"]", &["dnsbl.listed", "8.8.8.8"]),
+    ("[ban]\nwindow = \"soon\"", &["ban.window", "10min"]),
+    ("[ban]\nladder = []", &["ban.ladder", "empty"]),
+    ("[limits]\nmessage_size = \"big\"", &["limits.message_size", "50MiB"]),
+    ("[queue]\nexpire = \"0s\"", &["queue.expire", "shorter than a second"]),
+    ("[log]\nlevel = \"loud\"", &["log.level", "\"info\""]),
+];
+
+#[test]
+fn what_is_wrong_is_named_with_place_value_and_remedy() {
+    for (text, expected) in WRONG {
+        let problem = problem(text);
+        for part in *expected {
+            assert!(problem.contains(part), "{text}\nsays: {problem}\nlacks: {part}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_lines() {
+    let problem =
+        problem("[server]\nrun_dir = \"x\"\n[ban]\nwindow = \"y\"\n[log]\nformat = \"z\"");
+    let keys: Vec<_> = problem.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    assert!(keys[0].starts_with("server.run_dir"), "{problem}");
+    assert!(keys[1].starts_with("ban.window"), "{problem}");
+    assert!(keys[2].starts_with("log.format"), "{problem}");
+}
+
+#[test]
+fn an_open_relay_needs_the_sentence() {
+    let text = "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nrelay_for = [\"::/0\"]\n\
+                open_relay = \"I want an open relay\"";
+    assert!(parse(Path::new("postern.toml"), text).unwrap().listeners[0].open_relay);
+}
