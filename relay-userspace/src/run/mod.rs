@@ -1,1 +1,105 @@
+//! `postern run`: starts the edge, then the relay, and keeps both going.
 //!
+//! The edge comes first and goes last, so that no mail is taken while the filter is not there. A
+//! relay that crashes is started again and the kernel filter stays; an edge that crashes is
+//! started again and adopts what it had pinned.
+
+mod backoff;
+mod daemon;
+pub mod notify;
+
+pub use daemon::end_with_supervisor;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::daemon::Daemon;
+use crate::config::Config;
+
+/// What `postern run` was asked to do.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The file the configuration came from, passed on to the daemons; `None`: the embedded one.
+    pub config_file: Option<PathBuf>,
+    /// `--interface` and `--filter`, passed on to the edge as they were typed.
+    pub edge_arguments: Vec<String>,
+    /// `--filter`, passed on to the relay.
+    pub relay_arguments: Vec<String>,
+    /// Leave the filter attached at the end.
+    pub keep_filter: bool,
+}
+
+/// SIGINT and SIGTERM, either of which ends a daemon in order.
+#[derive(Debug)]
+pub struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From here on neither signal kills the process.
+    ///
+    /// # Errors
+    /// The runtime cannot listen for signals.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+        })
+    }
+
+    pub async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Runs until SIGINT or SIGTERM, or until a daemon does not come up. `on_ready` is called once
+/// both serve.
+///
+/// To be called on the process's main thread: the daemons are told to end when the thread that
+/// started them does (PR_SET_PDEATHSIG, prctl(2)).
+///
+/// # Errors
+/// A daemon did not come up; it has said why by then. Nothing is left running or attached.
+pub async fn run(
+    config: &Config,
+    options: &RunOptions,
+    on_ready: impl AsyncFnOnce(),
+) -> anyhow::Result<()> {
+    let mut stop = StopSignals::new()?;
+    std::fs::create_dir_all(&config.server.run_dir)
+        .with_context(|| format!("making the folder {}", config.server.run_dir.display()))?;
+    let mut edge = Daemon::edge(config, options);
+    let mut relay = Daemon::relay(config, options);
+    let outcome = tokio::select! {
+        outcome = keep_running(&mut edge, &mut relay, on_ready) => outcome,
+        () = stop.recv() => {
+            tracing::info!("stopping");
+            Ok(())
+        }
+    };
+    relay.stop().await;
+    edge.stop().await;
+    outcome
+}
+
+async fn keep_running(
+    edge: &mut Daemon,
+    relay: &mut Daemon,
+    on_ready: impl AsyncFnOnce(),
+) -> anyhow::Result<()> {
+    edge.start().await?;
+    relay.start().await?;
+    on_ready().await;
+    loop {
+        tokio::select! {
+            () = edge.restart_when_ended() => {}
+            () = relay.restart_when_ended() => {}
+        }
+    }
+}
