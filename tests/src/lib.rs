@@ -6,4 +6,5 @@ pub mod dns;
 pub mod netns;
 pub mod process;
 pub mod recorder;
+pub mod tap;
 pub mod world;

@@ -1,1 +1,12 @@
+//! End to end: the real program attached to a veth, the real binary, real DNS, real clients and
+//! next hops, each test in namespaces of its own.
+//!
+//! Needs root, a kernel with BPF, and what `cargo xtask setup` installs; without them every test
+//! fails with a sentence that says so.
 
+mod crash;
+mod filter;
+mod learning;
+mod mail;
+mod relaying;
+mod running;

@@ -1,0 +1,170 @@
+//! A message's whole way: handed in over TLS with a password, kept, delivered, or returned.
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Result, ensure};
+use postern_tests::{
+    process::{Process, output, until},
+    recorder::Recorder,
+    world::{HONEST, World},
+};
+
+/// Everything that a careless relay changes: dots, blanks, 8-bit text, long lines, empty ends.
+const BODY: &str = "Zeile mit Umlauten: äöüß\r\n.\r\n..two dots\r\n.dot first\r\n\
+                    trailing blanks   \r\n\ttab\r\n\r\n\r\nFrom the start\r\nlast line\r\n";
+
+fn message(from: &str, to: &str) -> String {
+    format!(
+        "From: <{from}>\r\nTo: <{to}>\r\nSubject: =?UTF-8?Q?T=C3=A4st?=\r\n\
+         X-Folded: one\r\n\ttwo\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Transfer-Encoding: 8bit\r\nMessage-ID: <1@{from}>\r\n\
+         Date: Sat, 21 Nov 2026 12:00:00 +0000\r\n\r\n{BODY}{}\r\n",
+        "x".repeat(900)
+    )
+}
+
+fn add_account(world: &World, name: &str, password: &str) -> Result<()> {
+    let file = world.path("password");
+    fs::write(&file, format!("{password}\n"))?;
+    let mut command = world.postern(&["--socket-dir"]);
+    command.arg(world.socket_dir()).args(["account", "add", name]);
+    let status = command.stdin(fs::File::open(file)?).stdout(Stdio::null()).status()?;
+    ensure!(status.success(), "account add: {status}");
+    Ok(())
+}
+
+fn swaks(world: &World, to: &str, password: &str) -> Result<postern_tests::process::Output> {
+    let file = world.path("message.eml");
+    fs::write(&file, message("alice@inside.test", to).replace("\r\n", "\n"))?;
+    let mut command = world.out.command("swaks");
+    command.args(["--server", "203.0.113.1", "--port", "587", "--local-interface", HONEST]);
+    command.args(["--tls", "--auth", "PLAIN", "--auth-user", "alice", "--auth-password", password]);
+    command.args(["--ehlo", "client.test", "--from", "alice@inside.test", "--to", to, "--data"]);
+    output(command.arg(format!("@{}", file.display())))
+}
+
+#[test]
+fn a_submission_over_starttls_with_a_password_arrives_unchanged() -> Result<()> {
+    let mut world = World::new()?;
+    let inside = Recorder::start(&world.inside, "10.0.0.25:25".parse()?)?;
+    let smart_host = Recorder::start(&world.inside, "10.0.0.26:25".parse()?)?;
+    world.start("[relay]\nsmart_host = \"10.0.0.26:25\"\n")?;
+    add_account(&world, "alice", "correct horse battery staple")?;
+
+    let wrong = swaks(&world, "bob@inside.test", "wrong")?;
+    ensure!(!wrong.status.success() && wrong.stdout.contains("535 5.7.8"), "{wrong:#?}");
+
+    for (to, host) in [("bob@inside.test", &inside), ("carol@elsewhere.test", &smart_host)] {
+        let sent = swaks(&world, to, "correct horse battery staple")?.success()?;
+        let queue_id =
+            sent.stdout.split("queued as ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let queue_id =
+            queue_id.unwrap_or_else(|| panic!("the 250 names no queue id: {}", sent.stdout));
+        let arrived = host.wait_for(1)?.remove(0);
+        ensure!(arrived.mail_from.starts_with("MAIL FROM:<alice@inside.test>"), "{arrived:?}");
+        ensure!(arrived.rcpt_to[0].starts_with(&format!("RCPT TO:<{to}>")), "{arrived:?}");
+        let original = message("alice@inside.test", to);
+        let (received, rest) = split_received(&arrived.content);
+        ensure!(
+            rest == original.as_bytes(),
+            "changed on the way:\n{}",
+            String::from_utf8_lossy(rest)
+        );
+        for part in [
+            "Received: from client.test (",
+            "[203.0.113.10]",
+            "by mx.gateway.test",
+            " with ESMTPSA",
+            "TLS",
+            &format!(" id {queue_id}"),
+            "; ",
+            " +0000",
+        ] {
+            ensure!(received.contains(part), "Received lacks {part:?}: {received}");
+        }
+    }
+    world.stop()
+}
+
+/// The first header field, unfolded, and all that follows it as it came.
+fn split_received(content: &[u8]) -> (String, &[u8]) {
+    let mut end = 0;
+    loop {
+        let line = content[end..].windows(2).position(|w| w == b"\r\n").unwrap_or(0);
+        end += line + 2;
+        if !matches!(content.get(end), Some(b' ' | b'\t')) {
+            break;
+        }
+    }
+    let field =
+        String::from_utf8_lossy(&content[..end]).replace("\r\n\t", " ").replace("\r\n ", " ");
+    (field, &content[end..])
+}
+
+#[test]
+fn smtp_sink_inside_gets_the_message() -> Result<()> {
+    let mut world = World::new()?;
+    let folder = world.path("sink");
+    fs::create_dir(&folder)?;
+    fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    let mut sink = world.inside.command("smtp-sink");
+    sink.args(["-u", "nobody", "-d"]).arg(folder.join("%H%M%S.")).args(["10.0.0.25:25", "10"]);
+    let sink = Process::start(&mut sink)?;
+    world.start("[queue]\nretry = [\"1s\"]\n")?;
+    let mut command = world.out.command("swaks");
+    command.args([
+        "--server",
+        "203.0.113.1",
+        "--local-interface",
+        HONEST,
+        "--from",
+        "a@foreign.test",
+    ]);
+    command.args(["--to", "bob@inside.test", "--body", "line one\nline two", "--tls-optional"]);
+    output(&mut command)?.success()?;
+    let text = until("smtp-sink to keep the message", || {
+        let file = fs::read_dir(&folder)?.next();
+        let text = file.map(|file| fs::read_to_string(file?.path())).transpose()?;
+        Ok(text.filter(|text| text.contains("line two")))
+    })?;
+    ensure!(text.contains("\n\nline one\nline two\n"), "{text}");
+    ensure!(text.contains("X-Rcpt-Args: <bob@inside.test>"), "{text}");
+    drop(sink);
+    world.stop()
+}
+
+#[test]
+fn what_the_inside_host_refuses_comes_back_as_a_report_and_a_report_never_does() -> Result<()> {
+    let mut world = World::new()?;
+    let smart_host = Recorder::start(&world.inside, "10.0.0.26:25".parse()?)?;
+    let mut sink = world.inside.command("smtp-sink");
+    let _sink = Process::start(sink.args(["-u", "nobody", "-f", "rcpt", "10.0.0.25:25", "10"]))?;
+    world.start("[relay]\nsmart_host = \"10.0.0.26:25\"\n")?;
+    for sender in ["author@foreign.test", ""] {
+        let mut command = world.out.command("swaks");
+        command.args(["--server", "203.0.113.1", "--local-interface", HONEST]);
+        command.args(["--from", if sender.is_empty() { "<>" } else { sender }]);
+        output(command.args(["--to", "nobody@inside.test"]))?.success()?;
+    }
+    until("the queue to run empty", || {
+        let queue = world.json(&["queue", "list"])?;
+        Ok(queue["messages"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })?;
+    let reports = smart_host.messages();
+    ensure!(reports.len() == 1, "one report was due, not {}", reports.len());
+    let text = String::from_utf8_lossy(&reports[0].content).into_owned();
+    ensure!(reports[0].mail_from.starts_with("MAIL FROM:<>"), "{:?}", reports[0].mail_from);
+    ensure!(reports[0].rcpt_to[0].starts_with("RCPT TO:<author@foreign.test>"), "{text}");
+    for part in [
+        "multipart/report",
+        "message/delivery-status",
+        "Action: failed",
+        "rfc822;nobody@inside.test",
+    ] {
+        ensure!(
+            text.replace("rfc822; ", "rfc822;").contains(part),
+            "the report lacks {part:?}:\n{text}"
+        );
+    }
+    world.stop()
+}
