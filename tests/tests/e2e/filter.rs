@@ -131,7 +131,7 @@ fn lists_survive_a_restart_and_a_crash_of_the_edge() -> Result<()> {
     ensure!(is_dropped(&world, OTHER, &mx(GATEWAY))?, "the deny was lost");
     world.stop()?;
     ensure!(
-        world.gw.run("ip", &["-d", "link", "show", "eth0"])?.contains("prog/xdp") == false,
+        !world.gw.run("ip", &["-d", "link", "show", "eth0"])?.contains("prog/xdp"),
         "the program is still attached after the end"
     );
     world.start("")?;
