@@ -1,9 +1,11 @@
 //! What the end-to-end tests, the lab and the benchmarks share.
 
+pub mod bench_smtp;
 pub mod capture;
 pub mod dialogue;
 pub mod dns;
 pub mod netns;
+pub mod postfix;
 pub mod process;
 pub mod recorder;
 pub mod tap;
