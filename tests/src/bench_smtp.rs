@@ -23,6 +23,10 @@ const SESSIONS: [usize; 3] = [1, 10, 50];
 const RUNS: usize = 3;
 
 const CONFIG: &str = r#"
+[[listener]]
+name = "mx"
+address = ["203.0.113.1:25"]
+
 [limits]
 connections_per_source = 1000
 messages = 100000

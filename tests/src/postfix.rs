@@ -88,14 +88,14 @@ fn master_cf() -> Result<String> {
     let mut kept = String::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.starts_with(' ')) {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        if let [name, kind, private, unprivileged, _chroot, wakeup, processes, program] = fields[..]
-        {
-            if program != "pipe" {
-                writeln!(
-                    kept,
-                    "{name} {kind} {private} {unprivileged} n {wakeup} {processes} {program}"
-                )?;
-            }
+        let [name, kind, private, unprivileged, _chroot, wakeup, processes, program] = fields[..]
+        else {
+            continue;
+        };
+        if program != "pipe" {
+            let (before, after) =
+                ([name, kind, private, unprivileged], [wakeup, processes, program]);
+            writeln!(kept, "{} n {}", before.join(" "), after.join(" "))?;
         }
     }
     Ok(kept)
