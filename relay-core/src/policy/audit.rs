@@ -287,14 +287,14 @@ mod tests {
         let ask = |grants: &ListenerGrants| {
             open_relay(&ListenerReach { bound: &bound, admits: &everyone, grants }, None)
         };
-        let mut grants = ListenerGrants::default();
-        grants.internal_addresses = vec!["10.0.0.1".parse().unwrap()];
+        let inside = vec!["10.0.0.1".parse().unwrap()];
+        let mut grants = ListenerGrants { internal_addresses: inside, ..Default::default() };
         assert_eq!(ask(&grants), None);
         grants.internal_addresses.push("198.51.100.1".parse().unwrap());
         assert!(matches!(ask(&grants), Some(Finding::InternalAddress { .. })));
 
-        let mut grants = ListenerGrants::default();
-        grants.reverse_domains = DomainSet::from_patterns(["*.ours.com", "*.lan"]).unwrap();
+        let reverse_domains = DomainSet::from_patterns(["*.ours.com", "*.lan"]).unwrap();
+        let mut grants = ListenerGrants { reverse_domains, ..Default::default() };
         assert_eq!(ask(&grants), None);
         grants.reverse_domains = DomainSet::from_patterns(["*.com"]).unwrap();
         assert!(matches!(ask(&grants), Some(Finding::ReverseDomain { .. })));
