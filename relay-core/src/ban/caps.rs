@@ -65,6 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // an Instant has no other beginning; only distances count
     fn the_minute_slides() {
         let start = Instant::now();
         let at = |s: u64| start + Duration::from_secs(s);
