@@ -1,0 +1,241 @@
+//! What each change does to the tables, inside the writer's transaction.
+
+use super::body::{BodyFile, Checksum, Content};
+use super::message::Stored;
+use super::message::{Attempt, Bounce, FailureReport, NewMessage, Route, domain_of, to_ms};
+use super::schema::NEVER;
+use super::writer::Change;
+use super::{QueueId, StoreError};
+use rusqlite::{Transaction, params};
+
+/// How many messages a change touched.
+pub(super) type Applied = u64;
+
+/// What a transaction means for the world outside the database, once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Body files that no row names any more.
+    pub(super) files_unnamed: Vec<QueueId>,
+    /// Recipients may have become due.
+    pub(super) due_changed: bool,
+    highest: Option<QueueId>,
+}
+
+pub(super) fn change(
+    tx: &Transaction<'_>,
+    change: &Change,
+    effects: &mut Effects,
+) -> Result<Applied, StoreError> {
+    match change {
+        Change::Store(stored) => store(tx, stored, effects),
+        Change::Record(attempt) => record(tx, attempt, effects),
+        Change::Retry { messages, now_ms } => retry(tx, messages, *now_ms, effects),
+        Change::Delete { messages } => delete(tx, messages, effects),
+        Change::Quarantine { message, reason, now_ms } => quarantine(tx, *message, reason, *now_ms),
+        #[cfg(test)]
+        Change::LimitPages(_) => Ok(0),
+    }
+}
+
+/// Keeps the highest id, so that no restart gives it again, whatever the clock says then.
+pub(super) fn raise_id_floor(tx: &Transaction<'_>, effects: &Effects) -> Result<(), StoreError> {
+    if let Some(id) = effects.highest {
+        tx.prepare_cached("UPDATE id_floor SET id = max(id, ?1)")?.execute([id.row()])?;
+    }
+    Ok(())
+}
+
+fn store(
+    tx: &Transaction<'_>,
+    stored: &Stored,
+    effects: &mut Effects,
+) -> Result<Applied, StoreError> {
+    insert(tx, stored)?;
+    effects.due_changed = true;
+    effects.highest = effects.highest.max(Some(stored.id));
+    Ok(1)
+}
+
+fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
+    let NewMessage { reverse_path, recipients, source, account, helo, listener } = &stored.message;
+    let id = stored.id.row();
+    let in_file = matches!(stored.content, Content::<BodyFile>::File(_));
+    tx.prepare_cached("INSERT INTO messages VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)")?
+        .execute(params![
+            id,
+            reverse_path,
+            stored.received_ms,
+            stored.size.cast_signed(),
+            stored.checksum.cast_signed(),
+            stored.eight_bit,
+            in_file,
+            source.map(|address| address.to_string()),
+            account,
+            helo,
+            listener,
+        ])?;
+    if let Content::Inline(content) = &stored.content {
+        tx.prepare_cached("INSERT INTO bodies VALUES (?1,?2)")?
+            .execute(params![id, content.as_ref()])?;
+    }
+    let mut row = tx.prepare_cached(
+        "INSERT INTO recipients (message, ordinal, address, domain, inbound, rule, due_ms)
+         VALUES (?1,?2,?3,?4,?5,?6,?7)",
+    )?;
+    for (ordinal, recipient) in (0i64..).zip(recipients) {
+        row.execute(params![
+            id,
+            ordinal,
+            recipient.address,
+            domain_of(&recipient.address),
+            recipient.route == Route::Inbound,
+            recipient.rule,
+            stored.received_ms,
+        ])?;
+    }
+    Ok(())
+}
+
+fn record(
+    tx: &Transaction<'_>,
+    attempt: &Attempt,
+    effects: &mut Effects,
+) -> Result<Applied, StoreError> {
+    let id = attempt.message.row();
+    let at_ms = to_ms(attempt.at);
+    for ordinal in &attempt.delivered {
+        remove_recipient(tx, id, *ordinal)?;
+    }
+    let mut later = tx.prepare_cached(
+        "UPDATE recipients SET due_ms = ?3, attempts = attempts + 1, attempt_ms = ?4, error = ?5
+         WHERE message = ?1 AND ordinal = ?2",
+    )?;
+    for deferral in &attempt.deferred {
+        later.execute(params![id, deferral.ordinal, to_ms(deferral.due), at_ms, deferral.error])?;
+        effects.due_changed = true;
+    }
+    let mut given_up = 0;
+    for failure in &attempt.failed {
+        if matches!(attempt.report, FailureReport::Badmail) {
+            tx.prepare_cached(
+                "INSERT INTO badmail SELECT message, ordinal, address, ?3, ?4 FROM recipients
+                 WHERE message = ?1 AND ordinal = ?2",
+            )?
+            .execute(params![id, failure.ordinal, failure.reason, at_ms])?;
+        }
+        given_up += remove_recipient(tx, id, failure.ordinal)?;
+    }
+    // Nobody is told of recipients that the administrator deleted during the attempt.
+    if let FailureReport::Bounce(bounce) = &attempt.report
+        && given_up > 0
+    {
+        insert_bounce(tx, bounce, at_ms)?;
+        effects.highest = effects.highest.max(Some(bounce.id));
+        effects.due_changed = true;
+    }
+    drop_if_done(tx, attempt.message, effects)?;
+    Ok(1)
+}
+
+fn insert_bounce(tx: &Transaction<'_>, bounce: &Bounce, now_ms: i64) -> Result<(), StoreError> {
+    let stored = Stored {
+        id: bounce.id,
+        message: bounce.message.clone(),
+        received_ms: now_ms,
+        size: bounce.content.len() as u64,
+        checksum: Checksum::of(&bounce.content),
+        eight_bit: !bounce.content.is_ascii(),
+        content: Content::Inline(bounce.content.clone().into()),
+    };
+    insert(tx, &stored)
+}
+
+fn remove_recipient(tx: &Transaction<'_>, id: i64, ordinal: u32) -> Result<usize, StoreError> {
+    let mut gone =
+        tx.prepare_cached("DELETE FROM recipients WHERE message = ?1 AND ordinal = ?2")?;
+    Ok(gone.execute(params![id, ordinal])?)
+}
+
+/// Removes the message and its content once no recipient and no badmail row needs them.
+fn drop_if_done(
+    tx: &Transaction<'_>,
+    message: QueueId,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let id = message.row();
+    let needed = tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM recipients WHERE message = ?1)
+                 OR EXISTS (SELECT 1 FROM badmail WHERE message = ?1)",
+        )?
+        .query_row([id], |row| row.get::<_, bool>(0))?;
+    if !needed {
+        remove_message(tx, message, effects)?;
+    }
+    Ok(())
+}
+
+fn remove_message(
+    tx: &Transaction<'_>,
+    message: QueueId,
+    effects: &mut Effects,
+) -> Result<bool, StoreError> {
+    let id = message.row();
+    let gone = tx.prepare_cached("DELETE FROM messages WHERE id = ?1")?.execute([id])?;
+    let inline = tx.prepare_cached("DELETE FROM bodies WHERE id = ?1")?.execute([id])?;
+    tx.prepare_cached("DELETE FROM quarantine WHERE message = ?1")?.execute([id])?;
+    if inline == 0 && gone > 0 {
+        effects.files_unnamed.push(message);
+    }
+    Ok(gone > 0)
+}
+
+fn retry(
+    tx: &Transaction<'_>,
+    messages: &[QueueId],
+    now_ms: i64,
+    effects: &mut Effects,
+) -> Result<Applied, StoreError> {
+    let mut due = tx.prepare_cached("UPDATE recipients SET due_ms = ?2 WHERE message = ?1")?;
+    let mut free = tx.prepare_cached("DELETE FROM quarantine WHERE message = ?1")?;
+    let mut touched = 0;
+    for message in messages {
+        touched += u64::from(due.execute([message.row(), now_ms])? > 0);
+        free.execute([message.row()])?;
+    }
+    effects.due_changed = true;
+    Ok(touched)
+}
+
+fn delete(
+    tx: &Transaction<'_>,
+    messages: &[QueueId],
+    effects: &mut Effects,
+) -> Result<Applied, StoreError> {
+    let mut recipients = tx.prepare_cached("DELETE FROM recipients WHERE message = ?1")?;
+    let mut badmail = tx.prepare_cached("DELETE FROM badmail WHERE message = ?1")?;
+    let mut touched = 0;
+    for message in messages {
+        recipients.execute([message.row()])?;
+        badmail.execute([message.row()])?;
+        touched += u64::from(remove_message(tx, *message, effects)?);
+    }
+    Ok(touched)
+}
+
+fn quarantine(
+    tx: &Transaction<'_>,
+    message: QueueId,
+    reason: &str,
+    now_ms: i64,
+) -> Result<Applied, StoreError> {
+    // A message deleted while it was being read looks damaged to the reader; it is no news.
+    let there = tx
+        .prepare_cached(
+            "INSERT OR REPLACE INTO quarantine SELECT id, ?2, ?3 FROM messages WHERE id = ?1",
+        )?
+        .execute(params![message.row(), reason, now_ms])?;
+    tx.prepare_cached("UPDATE recipients SET due_ms = ?2 WHERE message = ?1")?
+        .execute([message.row(), NEVER])?;
+    Ok(there as u64)
+}

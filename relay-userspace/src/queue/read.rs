@@ -1,0 +1,114 @@
+//! The reading side: what is due, and a message for delivery.
+
+use super::body::{self, BodyFolders, Checksum, Content};
+use super::message::{DueCursor, DueRecipient, LoadedMessage, Route, from_ms, to_ms};
+use super::schema::NEVER;
+use super::{QueueId, StoreError};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::time::SystemTime;
+
+pub(super) type Reader = Connection;
+
+pub(super) fn due(
+    reader: &Reader,
+    now: SystemTime,
+    cursor: DueCursor,
+    limit: usize,
+) -> Result<(Vec<DueRecipient>, Option<DueCursor>), StoreError> {
+    let mut statement = reader.prepare_cached(
+        "SELECT message, ordinal, address, domain, inbound, rule, attempts, due_ms FROM recipients
+         WHERE due_ms <= ?1 AND (due_ms, message, ordinal) > (?2, ?3, ?4)
+         ORDER BY due_ms, message, ordinal LIMIT ?5",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![
+        to_ms(now).min(NEVER - 1),
+        cursor.due_ms,
+        cursor.message,
+        cursor.ordinal,
+        limit
+    ])?;
+    let mut found = Vec::new();
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        let ordinal: u32 = row.get(1)?;
+        let inbound: bool = row.get(4)?;
+        let due_ms: i64 = row.get(7)?;
+        last = Some(DueCursor { due_ms, message: row.get(0)?, ordinal: i64::from(ordinal) });
+        found.push(DueRecipient {
+            message: QueueId::from_row(row.get(0)?),
+            ordinal,
+            address: row.get(2)?,
+            domain: row.get(3)?,
+            route: if inbound { Route::Inbound } else { Route::Relay },
+            rule: row.get(5)?,
+            attempts: row.get(6)?,
+            due: from_ms(due_ms),
+        });
+    }
+    let full = i64::try_from(found.len()).is_ok_and(|length| length == limit);
+    Ok((found, last.filter(|_| full)))
+}
+
+pub(super) fn next_due(reader: &Reader, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {
+    let mut statement = reader
+        .prepare_cached("SELECT min(due_ms) FROM recipients WHERE due_ms > ?1 AND due_ms < ?2")?;
+    let ms: Option<i64> = statement.query_row([to_ms(now), NEVER], |row| row.get(0))?;
+    Ok(ms.map(from_ms))
+}
+
+/// Whether a row says that this message's content is in a file.
+pub(super) fn names_body_file(reader: &Reader, id: QueueId) -> Result<bool, StoreError> {
+    let mut statement = reader.prepare_cached("SELECT body_file FROM messages WHERE id = ?1")?;
+    Ok(statement.query_row([id.row()], |row| row.get(0)).optional()?.unwrap_or(false))
+}
+
+pub(super) fn load(
+    reader: &Reader,
+    folders: &BodyFolders,
+    id: QueueId,
+) -> Result<Option<LoadedMessage>, StoreError> {
+    let mut statement = reader.prepare_cached(
+        "SELECT reverse_path, received_ms, size, checksum, eight_bit, body_file
+         FROM messages WHERE id = ?1",
+    )?;
+    let row = statement.query_row([id.row()], |row| {
+        let size: i64 = row.get(2)?;
+        let checksum: i64 = row.get(3)?;
+        let in_file: bool = row.get(5)?;
+        let message = LoadedMessage {
+            id,
+            reverse_path: row.get(0)?,
+            received: from_ms(row.get(1)?),
+            size: size.cast_unsigned(),
+            eight_bit: row.get(4)?,
+            content: Content::Inline(Default::default()),
+        };
+        Ok((message, checksum.cast_unsigned(), in_file))
+    });
+    let Some((mut message, checksum, in_file)) = row.optional()? else { return Ok(None) };
+    message.content = if in_file {
+        Content::File(body::open_checked(&folders.body(id), message.size, checksum)?)
+    } else {
+        Content::Inline(inline_checked(reader, id, message.size, checksum)?.into())
+    };
+    Ok(Some(message))
+}
+
+fn inline_checked(
+    reader: &Reader,
+    id: QueueId,
+    size: u64,
+    checksum: u64,
+) -> Result<Vec<u8>, StoreError> {
+    let mut statement = reader.prepare_cached("SELECT content FROM bodies WHERE id = ?1")?;
+    let content: Option<Vec<u8>> = statement.query_row([id.row()], |row| row.get(0)).optional()?;
+    let Some(content) = content else {
+        return Err(StoreError::Damaged(format!("{id} has no content")));
+    };
+    if (content.len() as u64, Checksum::of(&content)) != (size, checksum) {
+        let text = format!("{id}: {} octets that are not the {size} stored", content.len());
+        return Err(StoreError::Damaged(text));
+    }
+    Ok(content)
+}

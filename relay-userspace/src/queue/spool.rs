@@ -1,0 +1,304 @@
+//! The handle that the relay, delivery and the control socket hold.
+
+use super::accept::MessageWriter;
+use super::body::BodyFolders;
+use super::list::{Filter, MessageDetail, MessageSummary, QueueStats};
+use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, to_ms};
+use super::read::{self, Reader};
+use super::writer::{BatchLimits, Change, Request, Writer};
+use super::{QueueId, StoreError, list, schema};
+use crate::queue::id::IdSource;
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Read connections kept open.
+const READERS_KEPT_MAX: usize = 4;
+/// Changes that may wait for the writer; whoever comes then waits to be let in.
+const WAITING_MAX: usize = 256;
+/// Messages that one transaction of a mass change touches, so that new mail gets in between.
+const MASS_CHANGE_STEP: usize = 2_000;
+
+/// Bounds of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// Contents up to this many octets are kept in the database, larger ones in a file each.
+    pub inline_bytes_max: usize,
+    /// No message is begun while the file system has fewer octets than this to give.
+    pub free_bytes_min: u64,
+    /// Changes in one transaction.
+    pub batch_changes_max: usize,
+    /// Octets of content in one transaction, after which no further change joins.
+    pub batch_bytes_max: usize,
+}
+
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        Self {
+            inline_bytes_max: 128 << 10,
+            free_bytes_min: 64 << 20,
+            batch_changes_max: 256,
+            batch_bytes_max: 8 << 20,
+        }
+    }
+}
+
+/// The queue. Clones share it; when the last is dropped the writer ends.
+#[derive(Debug, Clone)]
+pub struct Spool(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: SpoolSettings,
+    folder: PathBuf,
+    database: PathBuf,
+    folders: BodyFolders,
+    ids: IdSource,
+    /// `None` only while the queue is being closed.
+    requests: Option<mpsc::Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
+    readers: Mutex<Vec<Reader>>,
+    due: Arc<Notify>,
+    damaged: AtomicU64,
+}
+
+impl Drop for Inner {
+    /// Lets the writer finish what it was given, so that the folder can be opened again at once.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the queue's writer panicked");
+        }
+    }
+}
+
+impl Spool {
+    /// Opens the queue in `folder`, making it on first use, and removes orphaned body files.
+    ///
+    /// Fails when another process has it open, or the database is not of this layout.
+    pub fn open(folder: &Path, settings: SpoolSettings) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder)?;
+        let lock = File::create(folder.join("lock"))?;
+        lock.try_lock().map_err(|error| {
+            StoreError::Io(format!("{} is in use by another process: {error}", folder.display()))
+        })?;
+        let folders = BodyFolders::open(folder)?;
+        let database = folder.join("queue.sqlite");
+        let connection = schema::open_writer(&database)?;
+        let swept = folders.sweep(|id| read::names_body_file(&connection, id))?;
+        if swept > 0 {
+            tracing::info!(files = swept, "removed body files that no message names");
+        }
+        let last = connection.query_row("SELECT id FROM id_floor", [], |row| row.get(0))?;
+        let due = Arc::new(Notify::new());
+        let limits = BatchLimits {
+            changes_max: settings.batch_changes_max.max(1),
+            bytes_max: settings.batch_bytes_max,
+        };
+        let writer =
+            Writer { connection, folders: folders.clone(), limits, due: Arc::clone(&due), lock };
+        let (requests, waiting) = mpsc::channel(WAITING_MAX);
+        let writer = std::thread::Builder::new()
+            .name("queue-writer".into())
+            .spawn(move || writer.run(waiting))?;
+        Ok(Self(Arc::new(Inner {
+            settings,
+            folder: folder.to_owned(),
+            database,
+            folders,
+            ids: IdSource::after(QueueId::from_row(last)),
+            requests: Some(requests),
+            writer: Some(writer),
+            readers: Mutex::new(Vec::new()),
+            due,
+            damaged: AtomicU64::new(0),
+        })))
+    }
+
+    pub(super) fn settings(&self) -> &SpoolSettings {
+        &self.0.settings
+    }
+
+    pub(super) fn folders(&self) -> &BodyFolders {
+        &self.0.folders
+    }
+
+    /// Begins a message. Refused while the disk is below its reserve.
+    pub fn begin(&self, message: NewMessage) -> Result<MessageWriter, StoreError> {
+        if message.recipients.is_empty() {
+            return Err(StoreError::NoRecipients);
+        }
+        let disk = nix::sys::statvfs::statvfs(&self.0.folder)
+            .map_err(|errno| StoreError::from(std::io::Error::from(errno)))?;
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        if free < self.0.settings.free_bytes_min {
+            let reserve = self.0.settings.free_bytes_min;
+            return Err(StoreError::Full(format!("{free} octets free, {reserve} are kept")));
+        }
+        let received = SystemTime::now();
+        Ok(MessageWriter::new(self.clone(), self.allocate_at(received), message, received))
+    }
+
+    /// A queue id for a message that comes in with `Attempt::report`.
+    pub fn allocate(&self) -> QueueId {
+        self.allocate_at(SystemTime::now())
+    }
+
+    fn allocate_at(&self, now: SystemTime) -> QueueId {
+        // The id needs no secrecy, only to differ: the hasher's random key is enough.
+        self.0.ids.next(now, RandomState::new().hash_one(now))
+    }
+
+    pub(super) async fn submit(&self, change: Change) -> Result<u64, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let request = Request { change, done };
+        let requests = self.0.requests.as_ref().ok_or(StoreError::Closed)?;
+        requests.send(request).await.map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Waits until recipients may have become due by a change, not by the clock. For one waiter.
+    pub async fn due_changed(&self) {
+        self.0.due.notified().await;
+    }
+
+    /// Recipients due at `now` behind `cursor`, at most `limit`, in order of their due time; and
+    /// where to go on, or `None` at the end.
+    pub async fn due(
+        &self,
+        now: SystemTime,
+        cursor: DueCursor,
+        limit: usize,
+    ) -> Result<(Vec<DueRecipient>, Option<DueCursor>), StoreError> {
+        self.read(move |reader| read::due(reader, now, cursor, limit)).await
+    }
+
+    /// When the next recipient after `now` becomes due.
+    pub async fn next_due(&self, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {
+        self.read(move |reader| read::next_due(reader, now)).await
+    }
+
+    /// Reads a message for delivery; `None` when it is not in the queue any more, or is damaged and
+    /// was therefore put aside.
+    pub async fn load(&self, id: QueueId) -> Result<Option<LoadedMessage>, StoreError> {
+        let folders = self.0.folders.clone();
+        match self.read(move |reader| read::load(reader, &folders, id)).await {
+            Err(StoreError::Damaged(reason)) => {
+                self.put_aside(id, reason).await?;
+                Ok(None)
+            }
+            other => other,
+        }
+    }
+
+    async fn put_aside(&self, message: QueueId, reason: String) -> Result<(), StoreError> {
+        let now_ms = to_ms(SystemTime::now());
+        let change = Change::Quarantine { message, reason: reason.clone(), now_ms };
+        if self.submit(change).await? > 0 {
+            self.0.damaged.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(queue_id = %message, %reason, "damaged message put aside");
+        }
+        Ok(())
+    }
+
+    /// Damaged messages met since the start.
+    pub fn damaged_total(&self) -> u64 {
+        self.0.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Records what came of an attempt, with the DSN if there is one, in one transaction.
+    pub async fn record(&self, attempt: Attempt) -> Result<(), StoreError> {
+        self.submit(Change::Record(Box::new(attempt))).await.map(|_| ())
+    }
+
+    /// Messages that match, at most `limit`, in order of arrival, behind `after`.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<MessageSummary>, StoreError> {
+        self.read(move |reader| list::list(reader, &filter, after, limit)).await
+    }
+
+    /// One message with all its recipients and its header section (bounded).
+    pub async fn show(&self, id: QueueId) -> Result<Option<MessageDetail>, StoreError> {
+        let folders = self.0.folders.clone();
+        self.read(move |reader| list::show(reader, &folders, id)).await
+    }
+
+    /// Numbers of messages and recipients by state, and the oldest.
+    pub async fn stats(&self) -> Result<QueueStats, StoreError> {
+        self.read(move |reader| list::stats(reader, SystemTime::now())).await
+    }
+
+    /// Makes these messages due now; returns how many had recipients waiting.
+    pub async fn retry(&self, messages: Vec<QueueId>) -> Result<u64, StoreError> {
+        let now_ms = to_ms(SystemTime::now());
+        self.in_steps(messages, |messages| Change::Retry { messages, now_ms }).await
+    }
+
+    /// Makes all messages that match due now.
+    pub async fn retry_matching(&self, filter: Filter) -> Result<u64, StoreError> {
+        let messages = self.read(move |reader| list::ids(reader, &filter)).await?;
+        self.retry(messages).await
+    }
+
+    /// Deletes these messages without telling anyone; returns how many there were.
+    pub async fn delete(&self, messages: Vec<QueueId>) -> Result<u64, StoreError> {
+        self.in_steps(messages, |messages| Change::Delete { messages }).await
+    }
+
+    /// Deletes all messages that match.
+    pub async fn delete_matching(&self, filter: Filter) -> Result<u64, StoreError> {
+        let messages = self.read(move |reader| list::ids(reader, &filter)).await?;
+        self.delete(messages).await
+    }
+
+    /// As a disk that is full from then on.
+    #[cfg(test)]
+    pub(super) async fn limit_pages(&self, pages: i64) {
+        self.submit(Change::LimitPages(pages)).await.expect("nothing is written");
+    }
+
+    async fn in_steps(
+        &self,
+        messages: Vec<QueueId>,
+        change: impl Fn(Vec<QueueId>) -> Change,
+    ) -> Result<u64, StoreError> {
+        let mut touched = 0;
+        for step in messages.chunks(MASS_CHANGE_STEP) {
+            touched += self.submit(change(step.to_vec())).await?;
+        }
+        Ok(touched)
+    }
+
+    /// Runs `work` with a read connection on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = Arc::clone(&self.0);
+        let job = move || {
+            let kept = inner.readers.lock().expect("no panic while it is held").pop();
+            let reader = match kept {
+                Some(reader) => reader,
+                None => schema::open_reader(&inner.database)?,
+            };
+            let result = work(&reader)?;
+            let mut readers = inner.readers.lock().expect("no panic while it is held");
+            if readers.len() < READERS_KEPT_MAX {
+                readers.push(reader);
+            }
+            Ok(result)
+        };
+        tokio::task::spawn_blocking(job).await.map_err(|error| StoreError::Io(error.to_string()))?
+    }
+}
