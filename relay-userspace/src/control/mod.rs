@@ -1,1 +1,8 @@
-//!
+//! The control sockets: what is said over them, who may speak, and both ends of the line.
+
+pub mod api;
+pub mod client;
+pub mod extract;
+pub mod peer;
+mod relay_api;
+pub mod server;

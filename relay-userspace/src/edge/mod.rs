@@ -1,1 +1,23 @@
+//! The edge: the one process that holds privileges. It owns the durable lists and the maps that
+//! enforce them, ends what has expired, and answers on a Unix socket. It opens no network socket.
 //!
+//! [`store`] keeps rows, [`desired`] merges them into what the maps should hold, [`state`] writes
+//! first the one and then the other, [`daemon`] is the thread that does so, and [`server`] lets the
+//! CLI and the relay ask for it.
+
+pub mod bans;
+pub mod clock;
+pub mod daemon;
+pub mod desired;
+pub mod filter;
+pub mod guard;
+pub mod lines;
+pub mod memory;
+pub mod protected;
+mod report;
+pub mod server;
+pub mod state;
+pub mod store;
+#[cfg(test)]
+mod tests;
+mod verbs;

@@ -1,0 +1,460 @@
+//! What is said over the control sockets: each request and answer as a type.
+//!
+//! JSON over HTTP over a Unix socket. Times are RFC 3339 in UTC; durations are seconds. Unknown
+//! fields are refused, so that a misspelt one is an error and not a rule that was never made.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use relay_common::entry::{List, Reason, Scope};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use super::relay_api::*;
+
+/// File name of the edge's socket in the socket folder.
+pub const EDGE_SOCKET: &str = "edge.sock";
+/// File name of the relay's socket in the socket folder.
+pub const RELAY_SOCKET: &str = "relay.sock";
+/// Rows in one page of a list, at most.
+pub const PAGE_ROWS_MAX: usize = 5_000;
+/// Prefixes in one request, at most; longer lists are imported.
+pub const PREFIXES_MAX: usize = 10_000;
+/// Length of a comment, a rule or a source in bytes, at most.
+pub const TEXT_BYTES_MAX: usize = 300;
+
+/// A second since 1970-01-01 UTC, written as RFC 3339.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub u64);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Beyond the year 9999 RFC 3339 has no form; no expiry there is meant as one.
+        let second = i64::try_from(self.0).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+        second.unwrap_or(jiff::Timestamp::MAX).fmt(f)
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        u64::try_from(time.as_second()).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What went wrong, in the shape every failing request answers with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    pub code: Code,
+    /// One sentence.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+/// The kinds of problem a caller can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The request itself makes no sense.
+    Invalid,
+    /// A guardrail, a cap or a conflict says no.
+    Refused,
+    NotFound,
+    Forbidden,
+    TooLarge,
+    /// Too much to do; try again.
+    Busy,
+    /// The durable store failed.
+    Storage,
+    /// The maps failed.
+    Filter,
+    Internal,
+}
+
+impl Problem {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), remedy: None, details: Vec::new() }
+    }
+
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    #[must_use]
+    pub fn details(mut self, details: Vec<String>) -> Self {
+        self.details = details;
+        self
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(remedy) = &self.remedy {
+            write!(f, " ({remedy})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// The body of a failed request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorBody {
+    pub error: Problem,
+}
+
+/// The names of scopes in JSON; a union without a name is a number in hexadecimal.
+pub mod scope_name {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(scope: &Scope, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(scope)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scope, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).map_err(serde::de::Error::custom)
+    }
+
+    /// A scope by its name, or by the number that `Scope` prints for a set without one.
+    pub fn parse(text: &str) -> Result<Scope, String> {
+        let bits = text.strip_prefix("0x").and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let known = bits.map(Scope::from_bits).filter(|scope| *scope != Scope::NONE);
+        Scope::from_name(text).or(known).ok_or_else(|| {
+            format!("{text:?} is no scope; it is one of mx, submission, smtp, tcp, all")
+        })
+    }
+}
+
+/// The names of reasons in JSON.
+pub mod reason_name {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(reason)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Reason::from_name(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no reason")))
+    }
+}
+
+/// The names of lists in JSON.
+pub mod list_name {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(list: &List, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(list)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<List, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no list")))
+    }
+
+    pub fn parse(text: &str) -> Option<List> {
+        List::ALL.into_iter().find(|list| list.name() == text)
+    }
+}
+
+/// `POST /v1/lists/{list}/entries`: prefixes by an administrator's hand, all or none.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddRequest {
+    /// As the administrator wrote them; the edge parses, so that every caller is held to one rule.
+    pub prefixes: Vec<String>,
+    #[serde(with = "scope_name")]
+    pub scope: Scope,
+    /// Lifetime in seconds; `None` = for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// Go past the guardrails.
+    #[serde(default)]
+    pub force: bool,
+    /// The address the administrator is logged in from, which a deny must not cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
+}
+
+/// What an addition, an import, a removal or a flush did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Changed {
+    /// Rows that were not there before.
+    pub added: u64,
+    /// Rows that were there and now say something else.
+    pub updated: u64,
+    pub removed: u64,
+    /// Rows added or updated that an allow entry leaves without effect.
+    #[serde(default)]
+    pub shadowed: u64,
+    /// Prefixes that were to be removed and had no row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// Saved, but not yet enforced: what the maps said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// A prefix without a row, and what covers it instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Missing {
+    pub prefix: IpNet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered_by: Option<IpNet>,
+}
+
+/// `POST /v1/lists/{list}/remove`: lifts prefixes, whoever listed them or one source's alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveRequest {
+    pub prefixes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// `POST /v1/lists/{list}/flush`: removes everything, or all of one source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FlushRequest {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// The query of `GET /v1/lists/{list}`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    pub prefix: IpNet,
+    #[serde(with = "scope_name")]
+    pub scope: Scope,
+    #[serde(with = "reason_name")]
+    pub reason: Reason,
+    /// What made the row: `cli`, `import drop.txt`, `dnsbl Spamhaus ZEN`.
+    pub rule: String,
+    /// `cli`, `import:NAME`, `ban` or `config`.
+    pub source: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    pub created: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+}
+
+/// A page of a list, in order of prefix and source.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListPage {
+    pub rows: Vec<Row>,
+    /// Where the next page starts; `None` = this was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// The query of `POST /v1/lists/{list}/import`; the body is the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportQuery {
+    /// Name of the file, for the source `import:NAME` and for messages.
+    pub name: String,
+    /// Scope of lines that give none.
+    #[serde(with = "scope_name")]
+    pub scope: Scope,
+    /// Remove the rows of this source that the file no longer has.
+    #[serde(default)]
+    pub replace: bool,
+    #[serde(default)]
+    pub force: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
+}
+
+/// `POST /v1/bans`: the relay asks that a source be dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRequest {
+    pub address: IpAddr,
+    #[serde(with = "scope_name")]
+    pub scope: Scope,
+    #[serde(with = "reason_name")]
+    pub reason: Reason,
+    /// The rule that calls for it: `dnsbl Spamhaus ZEN`.
+    pub rule: String,
+    /// What was seen, for whoever asks later why.
+    #[serde(default)]
+    pub evidence: String,
+}
+
+/// What became of a ban request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanAnswer {
+    pub outcome: BanOutcome,
+    /// The /32 or /64 of the source.
+    pub prefix: IpNet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_s: Option<u64>,
+    /// Why it was refused, or a word about its enforcement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BanOutcome {
+    Banned,
+    AlreadyBanned,
+    /// A guardrail protects the source.
+    Protected,
+    /// A cap on bans is reached.
+    Capped,
+}
+
+/// The query of `GET /v1/explain`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainQuery {
+    pub address: IpAddr,
+    /// Destination port on TCP.
+    pub port: u16,
+}
+
+/// What the filter would do with a packet, and by which row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeExplain {
+    pub address: IpAddr,
+    pub port: u16,
+    /// What the maps themselves answer.
+    pub verdict: PacketVerdict,
+    /// The prefix of the entry that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<IpNet>,
+    /// What the durable lists call for.
+    pub desired: PacketVerdict,
+    /// Whether the two agree.
+    pub agrees: bool,
+    /// Every row on a prefix that covers the address, longest prefix first.
+    pub rows: Vec<ExplainRow>,
+    /// Bans of the source in the last 30 days.
+    pub bans: u32,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRow {
+    #[serde(with = "list_name")]
+    pub list: List,
+    pub row: Row,
+    /// Whether the row speaks about this port.
+    pub in_scope: bool,
+    pub packets: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PacketVerdict {
+    /// No entry speaks about it.
+    Pass,
+    Allowed,
+    Denied,
+}
+
+/// `GET /v1/status` of the edge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeStatus {
+    pub version: String,
+    pub time: Time,
+    pub started: Time,
+    pub interface: String,
+    /// `native`, `generic` or `userspace`.
+    pub mode: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_id: Option<u32>,
+    /// Kernel entries by list.
+    pub entries: BTreeMap<String, u64>,
+    /// Rows by list, then by source.
+    pub sources: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Which ports any deny entry closes.
+    pub guarded: String,
+    pub live_bans: u64,
+    /// Counter slots in use, of 65,535.
+    pub rules: u64,
+    /// New rules share one counter, since all slots are taken.
+    pub rules_exhausted: bool,
+    pub health: Health,
+}
+
+/// What has gone wrong and been healed since the edge started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Writes to the maps that are still to be made.
+    pub pending: u64,
+    pub write_failures: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// Differences between lists and maps that nobody asked for, found and repaired.
+    pub drift: u64,
+    pub reconciliations: u64,
+    pub clock_steps: u64,
+    pub bans_capped: u64,
+    pub bans_protected: u64,
+}
+
+/// `GET /v1/stats` of the edge.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeStats {
+    /// Packet counts by name, as the filter keeps them.
+    pub packets: BTreeMap<String, u64>,
+    pub dropped_by_reason: BTreeMap<String, u64>,
+    /// Rules with hits, most first.
+    pub rules: Vec<RuleStats>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleStats {
+    pub rule: String,
+    pub packets: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_hit: Option<Time>,
+}

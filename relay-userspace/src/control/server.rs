@@ -1,0 +1,254 @@
+//! A control socket: HTTP/1.1 over a Unix socket, for peers that may speak.
+//!
+//! A connection carries one request. Who the peer is, is asked of the kernel before a byte of
+//! theirs is read. Everything is bounded: connections, header, body, and time for each.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::api::{Code, ErrorBody, Problem};
+use super::peer::{self, Access};
+
+const SOCKET_MODE: u32 = 0o660;
+const BACKLOG: u32 = 128;
+/// How long requests under way may take once the socket closes.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The bounds of one control socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub connections_max: usize,
+    pub header_timeout: Duration,
+    /// For a whole request, its body included.
+    pub request_timeout: Duration,
+    pub header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 64,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(300),
+            header_bytes_max: 16 * 1024,
+        }
+    }
+}
+
+/// Why a control socket cannot be opened.
+#[derive(Debug, Error)]
+pub enum BindError {
+    #[error("another postern is already serving {path}; stop it first")]
+    Running { path: PathBuf },
+    #[error("{path} exists and is no socket; move it away")]
+    NotASocket { path: PathBuf },
+    #[error("cannot open the control socket {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// An open control socket, not yet served. Its file goes when it is dropped.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Held for as long as the socket is ours; a daemon that died holds none.
+    _lock: Flock<fs::File>,
+}
+
+impl ControlSocket {
+    /// Opens the socket with mode 0660 for `group`. What a dead daemon left behind is replaced.
+    ///
+    /// # Errors
+    /// A living daemon has it, something else is in the way, or the system refuses.
+    pub fn bind(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
+        let lock_path = path.with_extension("lock");
+        let lock =
+            fs::File::options().create(true).append(true).open(&lock_path).map_err(failed)?;
+        let lock =
+            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(
+                |(_, errno)| match errno {
+                    nix::errno::Errno::EWOULDBLOCK => BindError::Running { path: path.to_owned() },
+                    errno => failed(errno.into()),
+                },
+            )?;
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
+            Ok(_) => return Err(BindError::NotASocket { path: path.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let listener = Self::listen(path, group).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Nobody can connect between `bind` and `listen`, so nobody sees another mode or group.
+    fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+        let socket = UnixSocket::new_stream()?;
+        socket.bind(path)?;
+        if let Some(group) = group {
+            std::os::unix::fs::chown(path, None, Some(group))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        socket.listen(BACKLOG)
+    }
+
+    /// Serves until `shutdown` is ready, then lets the requests under way end.
+    pub async fn serve(
+        self,
+        router: Router,
+        access: Access,
+        limits: Limits,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let router = router
+            .fallback(|| async { not_found() })
+            .method_not_allowed_fallback(|| async { not_found() })
+            .layer(from_fn(move |request: Request, next: Next| within(limits, request, next)));
+        let room = Arc::new(Semaphore::new(limits.connections_max));
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.listener.accept() => accepted,
+                // Ended ones are taken out, so that the set is bounded by the semaphore.
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a control request failed");
+                    }
+                    continue;
+                }
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if let Some(permit) = admit(&stream, access, &room) {
+                        connections.spawn(converse(stream, permit, router.clone(), limits));
+                    }
+                }
+                Err(error) => {
+                    // Out of descriptors, most likely: they come back as connections end.
+                    tracing::error!(%error, "accepting on the control socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("control requests were cut off at shutdown");
+        }
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        // If it cannot be removed, the next start replaces it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the kernel who it is, and whether there is room; whoever is refused is told why, once.
+fn admit(
+    stream: &UnixStream,
+    access: Access,
+    room: &Arc<Semaphore>,
+) -> Option<OwnedSemaphorePermit> {
+    let refuse = |status: &str, problem: Problem| {
+        let body = serde_json::to_string(&ErrorBody { error: problem }).unwrap_or_default();
+        let head = "content-type: application/json\r\nconnection: close\r\ncontent-length";
+        let answer = format!("HTTP/1.1 {status}\r\n{head}: {}\r\n\r\n{body}", body.len());
+        // One try: a peer that does not read is owed nothing.
+        let _ = stream.try_write(answer.as_bytes());
+        None
+    };
+    match peer::of(stream) {
+        Ok(peer) if access.permits(&peer) => {}
+        Ok(peer) => {
+            tracing::warn!(
+                uid = peer.uid,
+                "control request refused: neither root nor in the group"
+            );
+            let problem = Problem::new(Code::Forbidden, "you may not use this control socket")
+                .remedy("be root, or a member of the socket's group");
+            return refuse("403 Forbidden", problem);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "control request refused: the kernel does not say whose it is");
+            return None;
+        }
+    }
+    room.clone().try_acquire_owned().ok().or_else(|| {
+        let problem = Problem::new(Code::Busy, "too many control connections are open")
+            .remedy("try again in a moment");
+        refuse("503 Service Unavailable", problem)
+    })
+}
+
+async fn converse(
+    stream: UnixStream,
+    permit: OwnedSemaphorePermit,
+    router: Router,
+    limits: Limits,
+) {
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes_max)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // The sum bounds a peer that does not read its answer, too.
+    let whole = limits.header_timeout + 2 * limits.request_timeout;
+    if let Ok(Err(error)) = timeout(whole, connection).await {
+        tracing::debug!(%error, "a control connection ended badly");
+    }
+    drop(permit);
+}
+
+async fn within(limits: Limits, request: Request, next: Next) -> Result<Response, Infallible> {
+    let answer = timeout(limits.request_timeout, next.run(request)).await;
+    Ok(answer.unwrap_or_else(|_| {
+        Problem::new(Code::Busy, "the request took too long; it may still be carried out")
+            .remedy("look at `postern status`")
+            .into_response()
+    }))
+}
+
+fn not_found() -> Response {
+    Problem::new(Code::NotFound, "there is no such control request")
+        .remedy("use a postern of the daemon's version")
+        .into_response()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = match self.code {
+            Code::Invalid => StatusCode::BAD_REQUEST,
+            Code::Refused => StatusCode::CONFLICT,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Code::Storage | Code::Filter | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, axum::Json(ErrorBody { error: self })).into_response()
+    }
+}

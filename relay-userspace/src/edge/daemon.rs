@@ -1,0 +1,186 @@
+//! The one thread that owns the lists and the maps, and the handle by which others ask it.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use ipnet::IpNet;
+use relay_common::entry::{List, Scope};
+use tokio::sync::oneshot;
+
+use super::filter::Filter;
+use super::lines::Line;
+use super::state::Edge;
+use crate::control::api::{
+    AddRequest, BanAnswer, BanRequest, Changed, Code, EdgeExplain, EdgeStats, EdgeStatus,
+    ExplainQuery, FlushRequest, ImportQuery, ListPage, ListQuery, Problem, RemoveRequest,
+};
+
+/// Requests that may wait for the owner; above it callers are told to come again.
+const WAITING_MAX: usize = 256;
+
+type Reply<T> = oneshot::Sender<Result<T, Problem>>;
+
+enum Request {
+    Add(List, AddRequest, Reply<Changed>),
+    Import(List, ImportQuery, Vec<Line>, Reply<Changed>),
+    Replace(List, String, Vec<(IpNet, Scope)>, Reply<Changed>),
+    Remove(List, RemoveRequest, Reply<Changed>),
+    Flush(List, FlushRequest, Reply<Changed>),
+    Page(List, ListQuery, Reply<ListPage>),
+    Ban(BanRequest, Reply<BanAnswer>),
+    Explain(ExplainQuery, Reply<EdgeExplain>),
+    Status(Reply<EdgeStatus>),
+    Stats(Reply<EdgeStats>),
+    /// Look at the clock now.
+    Tick(Reply<()>),
+    Stop,
+}
+
+/// Asks the owner. Cheap to clone; every answer comes after what it says has been done.
+#[derive(Clone, Debug)]
+pub struct EdgeHandle {
+    requests: SyncSender<Request>,
+}
+
+/// The owner's thread.
+#[derive(Debug)]
+pub struct EdgeThread<F> {
+    handle: EdgeHandle,
+    thread: JoinHandle<F>,
+}
+
+/// Starts the owner on a thread of its own.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start<F: Filter + 'static>(edge: Edge<F>) -> std::io::Result<EdgeThread<F>> {
+    let (requests, inbox) = sync_channel(WAITING_MAX);
+    let thread =
+        std::thread::Builder::new().name("edge-owner".into()).spawn(move || own(edge, &inbox))?;
+    Ok(EdgeThread { handle: EdgeHandle { requests }, thread })
+}
+
+impl<F> EdgeThread<F> {
+    pub fn handle(&self) -> EdgeHandle {
+        self.handle.clone()
+    }
+
+    /// Ends the owner after what it was asked before, and gives back the filter, still in force.
+    /// `None` if the owner has panicked.
+    pub fn stop(self) -> Option<F> {
+        // An owner that is gone needs no telling.
+        let _ = self.handle.requests.send(Request::Stop);
+        self.thread.join().ok()
+    }
+}
+
+fn own<F: Filter>(mut edge: Edge<F>, inbox: &Receiver<Request>) -> F {
+    loop {
+        match inbox.recv_timeout(edge.next_wake()) {
+            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return edge.into_filter(),
+            Ok(request) => {
+                // What has expired by now must not be part of an answer.
+                edge.tick();
+                answer(&mut edge, request);
+            }
+            Err(RecvTimeoutError::Timeout) => edge.tick(),
+        }
+    }
+}
+
+fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
+    // A caller that has gone away wants no answer; what it asked for is done all the same.
+    match request {
+        Request::Add(list, request, reply) => drop(reply.send(edge.add(list, &request))),
+        Request::Import(list, query, lines, reply) => {
+            drop(reply.send(edge.import(list, &query, lines)));
+        }
+        Request::Replace(list, source, rows, reply) => {
+            drop(reply.send(edge.replace(list, &source, rows)));
+        }
+        Request::Remove(list, request, reply) => drop(reply.send(edge.remove(list, &request))),
+        Request::Flush(list, request, reply) => drop(reply.send(edge.flush(list, &request))),
+        Request::Page(list, query, reply) => drop(reply.send(edge.page(list, &query))),
+        Request::Ban(request, reply) => drop(reply.send(edge.ban(&request))),
+        Request::Explain(query, reply) => drop(reply.send(edge.explain(&query))),
+        Request::Status(reply) => drop(reply.send(edge.status())),
+        Request::Stats(reply) => drop(reply.send(edge.stats())),
+        Request::Tick(reply) => drop(reply.send(Ok(()))),
+        Request::Stop => {}
+    }
+}
+
+impl EdgeHandle {
+    pub async fn add(&self, list: List, request: AddRequest) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Add(list, request, reply)).await
+    }
+
+    pub async fn import(
+        &self,
+        list: List,
+        query: ImportQuery,
+        lines: Vec<Line>,
+    ) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Import(list, query, lines, reply)).await
+    }
+
+    /// Makes these the only rows of a source, as for the entries of the configuration.
+    pub async fn replace(
+        &self,
+        list: List,
+        source: impl Into<String>,
+        rows: Vec<(IpNet, Scope)>,
+    ) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Replace(list, source.into(), rows, reply)).await
+    }
+
+    pub async fn remove(&self, list: List, request: RemoveRequest) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Remove(list, request, reply)).await
+    }
+
+    pub async fn flush(&self, list: List, request: FlushRequest) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Flush(list, request, reply)).await
+    }
+
+    pub async fn page(&self, list: List, query: ListQuery) -> Result<ListPage, Problem> {
+        self.ask(|reply| Request::Page(list, query, reply)).await
+    }
+
+    pub async fn ban(&self, request: BanRequest) -> Result<BanAnswer, Problem> {
+        self.ask(|reply| Request::Ban(request, reply)).await
+    }
+
+    pub async fn explain(&self, query: ExplainQuery) -> Result<EdgeExplain, Problem> {
+        self.ask(|reply| Request::Explain(query, reply)).await
+    }
+
+    pub async fn status(&self) -> Result<EdgeStatus, Problem> {
+        self.ask(Request::Status).await
+    }
+
+    pub async fn stats(&self) -> Result<EdgeStats, Problem> {
+        self.ask(Request::Stats).await
+    }
+
+    /// Has the owner look at its clock and do what is due.
+    pub async fn tick(&self) -> Result<(), Problem> {
+        self.ask(Request::Tick).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        match self.requests.try_send(request(reply)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                let message = format!("{WAITING_MAX} requests are waiting for the edge");
+                return Err(Problem::new(Code::Busy, message).remedy("try again in a moment"));
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(stopped()),
+        }
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+fn stopped() -> Problem {
+    Problem::new(Code::Internal, "the owner of the lists has stopped").remedy("restart the edge")
+}

@@ -1,0 +1,173 @@
+//! From rows to the one entry that the kernel holds for a prefix. Pure.
+//!
+//! Several sources may speak about one prefix (an administrator for ever, a ban for ten minutes),
+//! and the kernel holds one entry for it. Where one row says all that the others say, it is taken.
+//! Otherwise the scopes are united, and the entry ends when the *first* of the rows ends: the merge
+//! is made anew at that time, and if the daemon is dead by then, too little is closed, never too
+//! much.
+
+use std::cmp::Reverse;
+
+use ipnet::IpNet;
+use relay_common::entry::{Entry, Reason, Scope};
+
+use super::clock::Now;
+
+/// What one row says about its prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub scope: Scope,
+    pub reason: Reason,
+    /// Counter slot of the row's rule.
+    pub rule: u32,
+    /// Second since 1970 from which the row is dead; `None` = never.
+    pub expires_s: Option<u64>,
+}
+
+impl Claim {
+    fn is_live(&self, wall_s: u64) -> bool {
+        self.expires_s.is_none_or(|at| wall_s < at)
+    }
+
+    /// When the row ends, with "never" as the latest of all.
+    fn end(&self) -> u64 {
+        self.expires_s.unwrap_or(u64::MAX)
+    }
+
+    /// The entry for the maps at this instant; `None` once it is over.
+    ///
+    /// Wall time becomes boot time here, so the answer holds only until somebody sets the clock.
+    /// It is rounded down, but never to the second that is running.
+    pub fn entry(&self, prefix: IpNet, now: Now) -> Option<Entry> {
+        Some(Entry {
+            expires_s: boot_expiry_s(self.expires_s, now)?,
+            rule: self.rule,
+            reason: self.reason as u8,
+            scope: self.scope,
+            prefix_len: prefix.prefix_len(),
+        })
+    }
+}
+
+/// Second on CLOCK_BOOTTIME for an expiry in wall time: 0 for never, `None` when it has passed.
+pub fn boot_expiry_s(expires_s: Option<u64>, now: Now) -> Option<u32> {
+    let Some(expires_s) = expires_s else { return Some(0) };
+    let left_ms = expires_s.saturating_mul(1000).checked_sub(now.wall_ms).filter(|&ms| ms > 0)?;
+    let at_s = now.boot_ms.saturating_add(left_ms) / 1000;
+    let at_s = u32::try_from(at_s).unwrap_or(u32::MAX);
+    Some(at_s.max(now.boot_s().saturating_add(1)))
+}
+
+/// The one claim that stands for all live rows of a prefix; `None` when none is live.
+pub fn merge(rows: &[Claim], wall_s: u64) -> Option<Claim> {
+    let live = || rows.iter().filter(|row| row.is_live(wall_s));
+    let scope = live().fold(Scope::NONE, |all, row| all.union(row.scope));
+    let last_end = live().map(Claim::end).max()?;
+    // Among equals the order of rows must not matter, or two merges would differ.
+    let dominant = live()
+        .filter(|row| row.scope.contains(scope) && row.end() == last_end)
+        .min_by_key(|row| (row.reason, row.rule));
+    if let Some(row) = dominant {
+        return Some(row.clone());
+    }
+    let longest = live().min_by_key(|row| (Reverse(row.end()), row.reason, row.rule))?;
+    let expires_s = live().filter_map(|row| row.expires_s).min();
+    Some(Claim { scope, expires_s, ..longest.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn claim() -> impl Strategy<Value = Claim> {
+        (1u8..16, 0usize..Reason::ALL.len(), 1u32..6, prop::option::of(0u64..40)).prop_map(
+            |(bits, reason, rule, expires_s)| Claim {
+                scope: Scope::from_bits(bits),
+                reason: Reason::ALL[reason],
+                rule,
+                expires_s,
+            },
+        )
+    }
+
+    fn union_at(rows: &[Claim], wall_s: u64) -> Scope {
+        rows.iter()
+            .filter(|row| row.is_live(wall_s))
+            .fold(Scope::NONE, |all, row| all.union(row.scope))
+    }
+
+    proptest! {
+        #[test]
+        fn a_merge_says_now_what_its_rows_say_and_later_never_more(
+            rows in prop::collection::vec(claim(), 0..6),
+            now in 0u64..40,
+        ) {
+            let merged = merge(&rows, now);
+            prop_assert_eq!(
+                merged.as_ref().map_or(Scope::NONE, |m| m.scope),
+                union_at(&rows, now)
+            );
+            // The daemon dies here; the kernel goes on with this one entry.
+            for later in now..50 {
+                let closed = merged.as_ref().filter(|m| m.is_live(later));
+                let closed = closed.map_or(Scope::NONE, |m| m.scope);
+                prop_assert!(union_at(&rows, later).contains(closed), "over-blocks at {}", later);
+            }
+        }
+
+        #[test]
+        fn merging_anew_at_each_end_closes_exactly_the_union(
+            rows in prop::collection::vec(claim(), 0..6),
+        ) {
+            let mut held = merge(&rows, 0);
+            for wall_s in 0..50 {
+                if rows.iter().any(|row| row.expires_s == Some(wall_s)) {
+                    held = merge(&rows, wall_s);
+                }
+                let closed = held.as_ref().filter(|m| m.is_live(wall_s));
+                prop_assert_eq!(
+                    closed.map_or(Scope::NONE, |m| m.scope),
+                    union_at(&rows, wall_s)
+                );
+            }
+        }
+
+        #[test]
+        fn the_order_of_rows_does_not_matter(
+            rows in prop::collection::vec(claim(), 0..6).prop_shuffle(),
+            now in 0u64..40,
+        ) {
+            let mut sorted = rows.clone();
+            sorted.sort_by_key(|row| (row.rule, row.reason, row.scope.bits(), row.expires_s));
+            prop_assert_eq!(merge(&rows, now), merge(&sorted, now));
+        }
+
+        #[test]
+        fn boot_expiry_is_at_most_a_second_early_and_never_late(
+            wall_ms in 0u64..10_000_000,
+            boot_ms in 0u64..10_000_000,
+            expires_s in 0u64..20_000,
+        ) {
+            let now = Now { wall_ms, boot_ms };
+            let left_ms = (expires_s * 1000).saturating_sub(wall_ms);
+            match boot_expiry_s(Some(expires_s), now) {
+                None => prop_assert_eq!(left_ms, 0),
+                Some(at) => {
+                    let end_ms = boot_ms + left_ms;
+                    prop_assert!(at > now.boot_s());
+                    prop_assert!(u64::from(at) * 1000 + 999 >= end_ms);
+                    prop_assert!(u64::from(at) * 1000 <= end_ms || at == now.boot_s() + 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_for_ever_is_zero_and_one_far_off_does_not_wrap() {
+        let now = Now { wall_ms: 1_800_000_000_000, boot_ms: 5_000 };
+        assert_eq!(boot_expiry_s(None, now), Some(0));
+        assert_eq!(boot_expiry_s(Some(u64::MAX), now), Some(u32::MAX));
+    }
+}

@@ -1,0 +1,209 @@
+//! The text form of a list: one line an entry, as files are imported and exported.
+//!
+//! `PREFIX [scope=NAME] [ttl=DURATION] [# comment]`; blank lines and lines of comment alone are
+//! skipped. All wrong lines are reported, up to a limit, and one is enough to refuse the file.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use relay_common::entry::Scope;
+use relay_core::prefix;
+
+use crate::control::api::{Code, Problem, Row, TEXT_BYTES_MAX, scope_name};
+
+/// Wrong lines that one refusal names.
+const WRONG_LINES_MAX: usize = 20;
+/// The longest line there can be: a prefix, its options and a comment.
+const LINE_BYTES_MAX: usize = 1024;
+
+/// One line as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub prefix: IpNet,
+    pub scope: Option<Scope>,
+    pub ttl: Option<Duration>,
+    pub comment: String,
+}
+
+/// Reads a whole file, or says which lines are wrong.
+pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Line>, Problem> {
+    let mut lines = Vec::new();
+    let mut wrong = Vec::new();
+    let mut wrong_count = 0u64;
+    for (index, raw) in text.split(|&byte| byte == b'\n').enumerate() {
+        match parse_line(raw) {
+            Ok(Some(line)) => lines.push(line),
+            Ok(None) => {}
+            Err(why) => {
+                wrong_count += 1;
+                if wrong.len() < WRONG_LINES_MAX {
+                    wrong.push(format!("{name}:{}: {why}", index + 1));
+                }
+            }
+        }
+    }
+    match wrong.first() {
+        None => Ok(lines),
+        Some(first) => {
+            let more = match wrong_count - 1 {
+                0 => String::new(),
+                n => format!("; {n} more wrong {}", if n == 1 { "line" } else { "lines" }),
+            };
+            Err(Problem::new(Code::Invalid, format!("{first}{more}; nothing was imported"))
+                .remedy("a line is: PREFIX [scope=NAME] [ttl=DURATION] [# comment]")
+                .details(wrong))
+        }
+    }
+}
+
+fn parse_line(raw: &[u8]) -> Result<Option<Line>, String> {
+    let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
+    if raw.len() > LINE_BYTES_MAX {
+        return Err(format!("the line is longer than {LINE_BYTES_MAX} bytes"));
+    }
+    let text = std::str::from_utf8(raw)
+        .map_err(|_| format!("{:?} is not UTF-8", String::from_utf8_lossy(raw)))?;
+    let (entry, comment) = text.split_once('#').unwrap_or((text, ""));
+    let comment = comment.trim();
+    check_text("comment", comment)?;
+    // Options are words with an equals sign; what stands before them is the prefix, which may have
+    // spaces of its own (`192.168.0.0 / 255.255.0.0`).
+    let mut words: Vec<&str> = entry.split_whitespace().collect();
+    let first_option = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
+    let options = words.split_off(first_option);
+    if words.is_empty() && options.is_empty() {
+        return Ok(None);
+    }
+    let prefix = prefix::parse(&words.join(" ")).map_err(|error| error.to_string())?;
+    let mut line = Line { prefix, scope: None, ttl: None, comment: comment.to_owned() };
+    for option in options {
+        match option.split_once('=') {
+            Some(("scope", name)) if line.scope.is_none() => {
+                line.scope = Some(scope_name::parse(name)?);
+            }
+            Some(("ttl", text)) if line.ttl.is_none() => line.ttl = Some(parse_ttl(text)?),
+            _ => return Err(format!("{option:?} is not scope=NAME or ttl=DURATION, given once")),
+        }
+    }
+    Ok(Some(line))
+}
+
+/// A lifetime of at least a second.
+pub fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration such as 10min or 1h: {error}"))?;
+    if ttl < Duration::from_secs(1) {
+        return Err(format!("{text:?} is shorter than a second"));
+    }
+    Ok(ttl)
+}
+
+/// Whether a text can be kept and printed on a line: bounded, and without control characters,
+/// which could forge a line of a log or move a terminal's cursor.
+pub fn check_text(what: &str, text: &str) -> Result<(), String> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("the {what} is longer than {TEXT_BYTES_MAX} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("the {what} has control characters"));
+    }
+    Ok(())
+}
+
+/// The line that, imported at `wall_s`, makes the row again.
+pub fn format(row: &Row, wall_s: u64) -> String {
+    let mut line = format!("{} scope={}", row.prefix, row.scope);
+    if let Some(expires) = row.expires {
+        // A row in its last moment still has a line that can be read back.
+        let _ = write!(line, " ttl={}s", expires.0.saturating_sub(wall_s).max(1));
+    }
+    if !row.comment.is_empty() {
+        let _ = write!(line, " # {}", row.comment);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use relay_common::entry::Reason;
+
+    use super::*;
+    use crate::control::api::Time;
+
+    #[test]
+    fn a_file_is_read_with_everything_a_line_may_have() {
+        let text = b"# a list\n\n192.0.2.0/24\r\n2001:db8::1 scope=mx ttl=1h # abuse # again\n\
+                     192.168.0.0 / 255.255.0.0 ttl=10min\n::ffff:198.51.100.7";
+        let lines = parse("drop.txt", text).unwrap();
+        let prefixes: Vec<String> = lines.iter().map(|line| line.prefix.to_string()).collect();
+        assert_eq!(
+            prefixes,
+            ["192.0.2.0/24", "2001:db8::1/128", "192.168.0.0/16", "198.51.100.7/32"]
+        );
+        assert_eq!(lines[1].scope, Some(Scope::MX));
+        assert_eq!(lines[1].ttl, Some(Duration::from_secs(3600)));
+        assert_eq!(lines[1].comment, "abuse # again");
+        assert_eq!(lines[2].ttl, Some(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn each_wrong_line_is_named_with_its_value() {
+        let text = b"192.0.2.0/24\n10.0.0.1/8\n192.0.2.1 scope=ftp\n192.0.2.1 ttl=0s\n\
+                     192.0.2.1 ttl=1h ttl=2h\nscope=mx\n\xff\n192.0.2.1 # \x1b[2J\nfoo";
+        let problem = parse("drop.txt", text).unwrap_err();
+        assert_eq!(problem.code, Code::Invalid);
+        assert!(problem.message.starts_with("drop.txt:2: \"10.0.0.1/8\""), "{problem}");
+        assert!(problem.message.contains("7 more wrong lines"), "{problem}");
+        for (detail, part) in problem.details.iter().zip([
+            "drop.txt:2: \"10.0.0.1/8\" has bits set beyond its length; the network is 10.0.0.0/8",
+            "drop.txt:3: \"ftp\"",
+            "drop.txt:4: \"0s\"",
+            "drop.txt:5: \"ttl=2h\"",
+            "drop.txt:6: an address or a prefix is missing",
+            "drop.txt:7: \"\u{fffd}\" is not UTF-8",
+            "drop.txt:8: the comment has control characters",
+            "drop.txt:9: \"foo\"",
+        ]) {
+            assert!(detail.starts_with(part), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_nothing_but_wrong_lines_is_reported_in_bounds() {
+        let problem = parse("x", "foo\n".repeat(10_000).as_bytes()).unwrap_err();
+        assert_eq!(problem.details.len(), WRONG_LINES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_survives_export_and_import(
+            bits in any::<u128>(), len in 0u8..=128, scope in 1u8..16,
+            left in prop::option::of(1u64..1_000_000), comment in "[a-z#=/ ]{0,20}",
+        ) {
+            let row = Row {
+                prefix: prefix::canonical_net(
+                    IpNet::new(std::net::IpAddr::from(bits.to_be_bytes()), len).unwrap(),
+                ),
+                scope: Scope::from_bits(scope),
+                reason: Reason::Manual,
+                rule: "cli".into(),
+                source: "cli".into(),
+                comment: comment.trim().into(),
+                created: Time(5),
+                expires: left.map(|left| Time(1_000 + left)),
+            };
+            let line = parse_line(format(&row, 1_000).as_bytes()).unwrap().unwrap();
+            prop_assert_eq!(line.prefix, row.prefix);
+            prop_assert_eq!(line.scope, Some(row.scope));
+            prop_assert_eq!(line.ttl, left.map(Duration::from_secs));
+            prop_assert_eq!(line.comment, row.comment);
+        }
+
+        #[test]
+        fn no_bytes_make_the_parser_fall(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse("x", &bytes);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Addresses that must stay reachable: the machine's own, its gateways, its resolvers, and the
+//! inside hosts of the configuration.
+//!
+//! Read afresh for each decision, since a lease or a route may have changed since the last one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use relay_core::prefix::canonical_ip;
+
+/// The most that is read of a file of routes or resolvers.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Why an address is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Own,
+    Gateway,
+    Resolver,
+    Inside,
+    /// The administrator is logged in from there.
+    Session,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "an address of this machine",
+            Self::Gateway => "a gateway of this machine",
+            Self::Resolver => "a DNS resolver of this machine",
+            Self::Inside => "an inside host",
+            Self::Session => "the address you are logged in from",
+        })
+    }
+}
+
+/// Addresses and why they are protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protected {
+    pub addresses: Vec<(IpAddr, Role)>,
+}
+
+impl Protected {
+    /// The machine's addresses as they are now, and `configured` ones (inside hosts, resolvers).
+    ///
+    /// A source that cannot be read adds nothing: a container without /proc/net is no reason to
+    /// refuse every entry.
+    pub fn read(configured: &[(IpAddr, Role)]) -> Self {
+        let mut addresses = own_addresses();
+        let mut add = |found: Vec<IpAddr>, role| {
+            addresses.extend(found.into_iter().map(|address| (address, role)));
+        };
+        add(gateways_v4(&contents("/proc/net/route")), Role::Gateway);
+        add(gateways_v6(&contents("/proc/net/ipv6_route")), Role::Gateway);
+        add(resolvers(&contents("/etc/resolv.conf")), Role::Resolver);
+        addresses.extend(configured.iter().map(|&(address, role)| (canonical_ip(address), role)));
+        addresses.sort_unstable();
+        addresses.dedup();
+        Self { addresses }
+    }
+}
+
+fn contents(path: impl AsRef<Path>) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read to the end is used as far as it goes.
+    let _ = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn own_addresses() -> Vec<(IpAddr, Role)> {
+    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| canonical_ip(IpAddr::V6(v6.ip()))))
+        })
+        .map(|address| (address, Role::Own))
+        .collect()
+}
+
+/// Gateways in the form of /proc/net/route: the third column, hexadecimal in native byte order.
+fn gateways_v4(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let gateway = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
+            (gateway != 0).then(|| IpAddr::V4(Ipv4Addr::from(gateway.to_ne_bytes())))
+        })
+        .collect()
+}
+
+/// Gateways in the form of /proc/net/ipv6_route: the fifth column, 32 hexadecimal digits.
+fn gateways_v6(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let gateway = u128::from_str_radix(line.split_whitespace().nth(4)?, 16).ok()?;
+            (gateway != 0).then(|| IpAddr::V6(Ipv6Addr::from(gateway)))
+        })
+        .collect()
+}
+
+/// The `nameserver` lines of resolv.conf(5).
+fn resolvers(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = words.next().filter(|word| *word == "nameserver").and(words.next())?;
+            // A link-local resolver carries its interface: fe80::1%eth0.
+            let address = address.split('%').next()?;
+            address.parse().ok().map(canonical_ip)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn gateways_are_read_as_the_kernel_prints_them() {
+        let gateway = u32::from_ne_bytes([192, 0, 2, 1]);
+        let text = format!(
+            "Iface\tDestination\tGateway\tFlags\neth0\t00000000\t{gateway:08X}\t0003\n\
+             eth0\t0002A8C0\t00000000\t0001\nshort\n"
+        );
+        assert_eq!(gateways_v4(&text), ips(&["192.0.2.1"]));
+        let text = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+                    fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0\n\
+                    00000000000000000000000000000001 80 00000000000000000000000000000000 00 \
+                    00000000000000000000000000000000 00000000 00000003 00000000 80200001 lo\n";
+        assert_eq!(gateways_v6(text), ips(&["fe80::1"]));
+    }
+
+    #[test]
+    fn resolvers_are_read_with_comments_and_zones() {
+        let text = "# nameserver 192.0.2.9\nsearch example.org\nnameserver 192.0.2.53\n\
+                    nameserver fe80::53%eth0\nnameserver ::ffff:192.0.2.54\nnameserver\n";
+        assert_eq!(resolvers(text), ips(&["192.0.2.53", "fe80::53", "192.0.2.54"]));
+    }
+
+    #[test]
+    fn this_machine_protects_its_loopback_and_what_is_configured() {
+        let inside: IpAddr = "10.0.0.25".parse().unwrap();
+        let protected = Protected::read(&[(inside, Role::Inside)]);
+        assert!(protected.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), Role::Own)));
+        assert!(protected.addresses.contains(&(inside, Role::Inside)));
+    }
+}

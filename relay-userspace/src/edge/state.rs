@@ -1,0 +1,480 @@
+//! The edge's state and its one rule: durable first, then the maps.
+//!
+//! [`Edge`] is driven by one thread ([`super::daemon`]) and knows no other. What the lists call for
+//! is kept in memory beside the maps; whatever could not be written is pending, shows in the
+//! status, and is written by the next reconciliation.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use relay_common::entry::{Entry, List, Scope};
+
+use super::bans::BanSettings;
+use super::clock::{Clock, Now};
+use super::desired::{Claim, merge};
+use super::filter::{Capacity, Filter, FilterError};
+use super::protected::Protected;
+use super::store::{Key, Store, StoreError, Txn};
+use crate::control::api::{Code, Health, Problem};
+
+/// A clock that moves by more than this against the time since boot was set by somebody.
+const CLOCK_STEP_MS: u128 = 1_500;
+/// Expiries in the maps may differ by this from what is due: rounding and slewed clocks.
+const EXPIRY_TOLERANCE_S: u32 = 1;
+/// After a failed write, how soon to try again.
+const RETRY_AFTER_MS: u64 = 5_000;
+/// The longest sleep, so that a clock that was set is noticed.
+const WAKE_AFTER_MAX: Duration = Duration::from_secs(15);
+
+/// What the edge is told by the configuration.
+#[derive(Clone, Debug)]
+pub struct EdgeSettings {
+    /// The database of lists.
+    pub database: PathBuf,
+    pub bans: BanSettings,
+    /// How often lists and maps are compared.
+    pub reconcile_every: Duration,
+}
+
+impl EdgeSettings {
+    pub fn new(database: PathBuf) -> Self {
+        let reconcile_every = Duration::from_secs(60);
+        Self { database, bans: BanSettings::default(), reconcile_every }
+    }
+}
+
+/// Reads which addresses must stay reachable, as of now.
+pub type ReadProtected = Box<dyn Fn() -> Protected + Send>;
+
+/// The lists, the maps, and what stands between them.
+pub struct Edge<F> {
+    pub(super) store: Store,
+    pub(super) filter: F,
+    pub(super) clock: Clock,
+    pub(super) protected: ReadProtected,
+    pub(super) settings: EdgeSettings,
+    pub(super) desired: Desired,
+    pub(super) health: Health,
+    /// When bans of the last minute were made, in milliseconds since boot.
+    pub(super) new_bans_ms: VecDeque<u64>,
+    pub(super) started_s: u64,
+    pending: BTreeSet<Key>,
+    next_expiry_s: Option<u64>,
+    next_reconcile_ms: u64,
+    /// No sweep before this, since the last one failed.
+    sweep_not_before_ms: u64,
+    offset_ms: i128,
+}
+
+impl<F> std::fmt::Debug for Edge<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edge").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What the maps should hold: the merged claim for each prefix.
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    claims: BTreeMap<Key, Claim>,
+    /// Deny claims by the bits of their scope.
+    scopes: [u64; 16],
+    /// Prefixes by list and family.
+    counts: BTreeMap<(List, bool), u64>,
+}
+
+/// Changes that are on disk and are now to be enforced.
+#[derive(Debug)]
+pub(super) struct Committed {
+    updates: Vec<(Key, Option<Claim>)>,
+    recycled: Vec<u32>,
+}
+
+impl Desired {
+    pub(super) fn get(&self, key: Key) -> Option<&Claim> {
+        self.claims.get(&key)
+    }
+
+    fn set(&mut self, key: Key, claim: Option<Claim>) {
+        let scope_of = |claim: &Claim| usize::from(claim.scope.bits() & 15);
+        let counted = self.counts.entry((key.0, is_v4(key.1))).or_default();
+        let before = match claim {
+            Some(claim) => {
+                *counted += 1;
+                if key.0 == List::Deny {
+                    self.scopes[scope_of(&claim)] += 1;
+                }
+                self.claims.insert(key, claim)
+            }
+            None => self.claims.remove(&key),
+        };
+        if let Some(before) = before {
+            *counted -= 1;
+            if key.0 == List::Deny {
+                self.scopes[scope_of(&before)] -= 1;
+            }
+        }
+    }
+
+    /// The union of all deny scopes: packets of other classes need no lookup.
+    pub(super) fn guarded(&self) -> Scope {
+        let used = (0u8..).zip(self.scopes).filter(|(_, count)| *count > 0);
+        used.fold(Scope::NONE, |all, (bits, _)| all.union(Scope::from_bits(bits)))
+    }
+
+    pub(super) fn count(&self, list: List) -> u64 {
+        [true, false].iter().filter_map(|&v4| self.counts.get(&(list, v4))).sum()
+    }
+
+    fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, &Claim)> {
+        // 0.0.0.0/0 sorts before every other prefix.
+        let first = IpNet::V4(ipnet::Ipv4Net::default());
+        self.claims
+            .range((list, first)..)
+            .take_while(move |((of, _), _)| *of == list)
+            .map(|((_, prefix), claim)| (*prefix, claim))
+    }
+
+    /// Live claims of a list on prefixes that hold `prefix` whole, longest first.
+    pub(super) fn covering(
+        &self,
+        list: List,
+        prefix: IpNet,
+        wall_s: u64,
+    ) -> impl Iterator<Item = (IpNet, &Claim)> {
+        (0..=prefix.prefix_len())
+            .rev()
+            .filter_map(move |len| IpNet::new(prefix.addr(), len).ok())
+            .filter_map(move |wider| {
+                let wider = wider.trunc();
+                self.claims.get(&(list, wider)).map(|claim| (wider, claim))
+            })
+            .filter(move |(_, claim)| claim.expires_s.is_none_or(|at| wall_s < at))
+    }
+
+    /// The allow entry that leaves a deny of this prefix and scope without effect.
+    pub(super) fn allow_over(&self, prefix: IpNet, scope: Scope, wall_s: u64) -> Option<IpNet> {
+        self.covering(List::Allow, prefix, wall_s)
+            .find(|(_, claim)| claim.scope.contains(scope))
+            .map(|(prefix, _)| prefix)
+    }
+
+    /// Refuses changes that the maps have no room for, before anything is written.
+    fn room(&self, updates: &[(Key, Option<Claim>)], max: Capacity) -> Result<(), Problem> {
+        let mut counts = self.counts.clone();
+        for ((list, prefix), claim) in updates {
+            let is_there = self.claims.contains_key(&(*list, *prefix));
+            let count = counts.entry((*list, is_v4(*prefix))).or_default();
+            match claim {
+                Some(_) if !is_there => *count += 1,
+                None if is_there => *count -= 1,
+                _ => {}
+            }
+        }
+        for ((list, v4), count) in counts {
+            let (max, family) = if v4 { (max.v4, "IPv4") } else { (max.v6, "IPv6") };
+            if count > max {
+                let message = format!(
+                    "the {list} list would have {count} {family} prefixes, and there is room for \
+                     {max}; nothing was changed"
+                );
+                return Err(Problem::new(Code::Refused, message)
+                    .remedy("remove entries, join prefixes, or raise the size of the maps"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<F: Filter> Edge<F> {
+    /// Opens the lists and brings the maps to what they call for.
+    ///
+    /// # Errors
+    /// The database cannot be opened or read. Maps that cannot be written are no error here: they
+    /// are tried again, and the status says so.
+    pub fn open(
+        settings: EdgeSettings,
+        filter: F,
+        clock: Clock,
+        protected: ReadProtected,
+    ) -> Result<Self, StoreError> {
+        let now = clock();
+        let mut store = Store::open(&settings.database)?;
+        let txn = store.begin()?;
+        txn.expire(now.wall_s())?;
+        txn.commit()?;
+        let mut desired = Desired::default();
+        store.for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))?;
+        let next_expiry_s = store.next_expiry_s()?;
+        let mut edge = Self {
+            store,
+            filter,
+            clock,
+            protected,
+            settings,
+            desired,
+            health: Health::default(),
+            new_bans_ms: VecDeque::new(),
+            started_s: now.wall_s(),
+            pending: BTreeSet::new(),
+            next_expiry_s,
+            next_reconcile_ms: 0,
+            sweep_not_before_ms: 0,
+            offset_ms: now.offset_ms(),
+        };
+        edge.reconcile(now, false);
+        Ok(edge)
+    }
+
+    /// Ends the edge and gives the filter back; the maps stay as they are.
+    pub fn into_filter(self) -> F {
+        self.filter
+    }
+
+    pub(super) fn now(&self) -> Now {
+        (self.clock)()
+    }
+
+    pub(super) fn pending(&self) -> u64 {
+        self.pending.len() as u64
+    }
+
+    /// Enforces what is on disk. A failure is not the request's: it is told, kept and retried.
+    pub(super) fn enforce(&mut self, committed: Committed, now: Now) -> Option<String> {
+        let guarded_before = self.desired.guarded();
+        let mut keys = Vec::with_capacity(committed.updates.len());
+        for (key, claim) in committed.updates {
+            self.desired.set(key, claim);
+            keys.push(key);
+        }
+        let guarded = self.desired.guarded();
+        let mut failure = None;
+        for slot in committed.recycled {
+            let done = self.filter.reset_rule(slot);
+            self.note(done, &mut failure);
+        }
+        // Widened before an entry needs it, narrowed after the last that did is gone.
+        if guarded_before.union(guarded) != guarded_before {
+            self.guard(guarded_before.union(guarded), &mut failure);
+        }
+        for key in keys {
+            let done = self.write(key, now);
+            if done.is_err() {
+                self.pending.insert(key);
+            } else {
+                self.pending.remove(&key);
+            }
+            self.note(done, &mut failure);
+        }
+        if guarded_before.union(guarded) != guarded {
+            self.guard(guarded, &mut failure);
+        }
+        if failure.is_some() {
+            self.next_reconcile_ms = self.next_reconcile_ms.min(now.boot_ms + RETRY_AFTER_MS);
+        }
+        self.next_expiry_s = self.store.next_expiry_s().unwrap_or(Some(now.wall_s()));
+        failure.map(|error| {
+            format!("saved, but not yet enforced, and tried again in seconds: {error}")
+        })
+    }
+
+    fn guard(&mut self, scope: Scope, failure: &mut Option<String>) {
+        let done = self.filter.set_guarded(scope);
+        self.note(done, failure);
+    }
+
+    fn note(&mut self, done: Result<(), FilterError>, failure: &mut Option<String>) {
+        if let Err(error) = done {
+            let error = error.to_string();
+            tracing::error!(%error, "writing the filter");
+            self.health.write_failures += 1;
+            self.health.last_failure = Some(error.clone());
+            failure.get_or_insert(error);
+        }
+    }
+
+    /// Writes one prefix as it should be now.
+    fn write(&mut self, (list, prefix): Key, now: Now) -> Result<(), FilterError> {
+        match self.desired.get((list, prefix)).and_then(|claim| claim.entry(prefix, now)) {
+            Some(entry) => self.filter.put(list, prefix, entry),
+            None => self.filter.remove(list, prefix).map(drop),
+        }
+    }
+
+    /// Does what is due: rows that ended, a clock that was set, writes to be repeated, drift.
+    pub fn tick(&mut self) {
+        let now = self.now();
+        let stepped = now.offset_ms().abs_diff(self.offset_ms) > CLOCK_STEP_MS;
+        if stepped {
+            tracing::warn!(
+                by_ms = %(now.offset_ms() - self.offset_ms),
+                "the clock was set; expiries are converted anew"
+            );
+            self.health.clock_steps += 1;
+        }
+        let due = self.next_expiry_s.is_some_and(|at| at <= now.wall_s());
+        if due && now.boot_ms >= self.sweep_not_before_ms {
+            self.sweep(now);
+        }
+        if stepped || now.boot_ms >= self.next_reconcile_ms {
+            self.reconcile(now, true);
+        }
+    }
+
+    /// How long until [`Edge::tick`] has something to do, at most.
+    pub fn next_wake(&self) -> Duration {
+        let now = self.now();
+        let reconcile_ms = self.next_reconcile_ms.saturating_sub(now.boot_ms);
+        let expiry_ms = self.next_expiry_s.map_or(u64::MAX, |at| {
+            let in_ms = at.saturating_mul(1000).saturating_sub(now.wall_ms);
+            in_ms.max(self.sweep_not_before_ms.saturating_sub(now.boot_ms))
+        });
+        Duration::from_millis(reconcile_ms.min(expiry_ms)).min(WAKE_AFTER_MAX)
+    }
+
+    fn sweep(&mut self, now: Now) {
+        match self.expired(now) {
+            Ok(committed) => {
+                self.enforce(committed, now);
+            }
+            Err(error) => {
+                // The kernel lets the entries die by itself; only the rows stay a while.
+                tracing::error!(%error, "sweeping what has expired");
+                self.health.last_failure = Some(error.to_string());
+                self.sweep_not_before_ms = now.boot_ms + RETRY_AFTER_MS;
+            }
+        }
+    }
+
+    fn expired(&mut self, now: Now) -> Result<Committed, Problem> {
+        let txn = self.store.begin()?;
+        let keys: BTreeSet<Key> = txn.expire(now.wall_s())?.into_iter().collect();
+        commit(txn, keys, &self.desired, self.filter.capacity(), now)
+    }
+
+    /// Makes the maps what the lists call for, and counts what nobody asked for as drift.
+    pub(super) fn reconcile(&mut self, now: Now, count_drift: bool) {
+        self.offset_ms = now.offset_ms();
+        let every_ms = u64::try_from(self.settings.reconcile_every.as_millis()).unwrap_or(u64::MAX);
+        self.next_reconcile_ms = now.boot_ms.saturating_add(every_ms);
+        let mut failure = None;
+        self.guard(self.desired.guarded(), &mut failure);
+        for list in List::ALL {
+            match self.filter.entries(list) {
+                Ok(mut held) => {
+                    held.sort_unstable_by_key(|(prefix, _)| *prefix);
+                    let repairs = repairs(&self.desired, list, &held, now);
+                    self.repair(list, repairs, count_drift, now, &mut failure);
+                }
+                Err(error) => self.note(Err(error), &mut failure),
+            }
+        }
+        self.health.reconciliations += 1;
+        if failure.is_some() {
+            self.next_reconcile_ms =
+                self.next_reconcile_ms.min(now.boot_ms.saturating_add(RETRY_AFTER_MS));
+        }
+    }
+
+    fn repair(
+        &mut self,
+        list: List,
+        repairs: Vec<Repair>,
+        count_drift: bool,
+        now: Now,
+        failure: &mut Option<String>,
+    ) {
+        let mut still_pending = BTreeSet::new();
+        for Repair { prefix, drift } in repairs {
+            let key = (list, prefix);
+            if drift && count_drift && !self.pending.contains(&key) {
+                tracing::warn!(%list, %prefix, "the filter differed from the lists; repaired");
+                self.health.drift += 1;
+            }
+            let done = self.write(key, now);
+            if done.is_err() {
+                still_pending.insert(key);
+            }
+            self.note(done, failure);
+        }
+        self.pending.retain(|(of, _)| *of != list);
+        self.pending.extend(still_pending);
+    }
+}
+
+/// Merges the touched prefixes anew, checks that there is room, and makes the transaction durable.
+pub(super) fn commit(
+    txn: Txn<'_>,
+    keys: BTreeSet<Key>,
+    desired: &Desired,
+    capacity: Capacity,
+    now: Now,
+) -> Result<Committed, Problem> {
+    let mut updates = Vec::with_capacity(keys.len());
+    for key in keys {
+        let claim = merge(&txn.claims(key)?, now.wall_s());
+        if claim.as_ref() != desired.get(key) {
+            updates.push((key, claim));
+        }
+    }
+    desired.room(&updates, capacity)?;
+    Ok(Committed { updates, recycled: txn.commit()? })
+}
+
+/// A prefix to be written anew.
+struct Repair {
+    prefix: IpNet,
+    /// Nobody asked for the difference; a moved clock explains the others.
+    drift: bool,
+}
+
+/// Walks what is held and what is desired side by side. `held` is sorted by prefix.
+fn repairs(desired: &Desired, list: List, held: &[(IpNet, Entry)], now: Now) -> Vec<Repair> {
+    let mut repairs = Vec::new();
+    let mut held = held.iter().peekable();
+    let mut wanted = desired
+        .of_list(list)
+        .filter_map(|(prefix, claim)| claim.entry(prefix, now).map(|entry| (prefix, entry)))
+        .peekable();
+    loop {
+        let order = match (held.peek(), wanted.peek()) {
+            (None, None) => return repairs,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((held, _)), Some((wanted, _))) => held.cmp(wanted),
+        };
+        let is = if order.is_le() { held.next() } else { None };
+        let want = if order.is_ge() { wanted.next() } else { None };
+        match (is, want) {
+            (Some((prefix, is)), Some((_, want))) => {
+                let other = Entry { expires_s: is.expires_s, ..want } != *is;
+                if other || expiry_differs(is.expires_s, want.expires_s) {
+                    repairs.push(Repair { prefix: *prefix, drift: other });
+                }
+            }
+            (Some((prefix, is)), None) => {
+                // What has died by itself is merely swept late.
+                repairs.push(Repair { prefix: *prefix, drift: is.is_live(now.boot_s()) });
+            }
+            (None, Some((prefix, _))) => repairs.push(Repair { prefix, drift: true }),
+            (None, None) => return repairs,
+        }
+    }
+}
+
+fn expiry_differs(is_s: u32, want_s: u32) -> bool {
+    is_s.abs_diff(want_s) > EXPIRY_TOLERANCE_S || (is_s == 0) != (want_s == 0)
+}
+
+fn is_v4(prefix: IpNet) -> bool {
+    matches!(prefix, IpNet::V4(_))
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::new(Code::Storage, format!("{error}; nothing was changed"))
+            .remedy("see that the disk has room and the database can be written")
+    }
+}

@@ -1,0 +1,501 @@
+//! The durable lists: one SQLite database that only the edge's owner task opens.
+//!
+//! A row is one source's word about one prefix of one list. Everything a request changes is one
+//! transaction, synced before the maps are touched (WAL, synchronous=FULL). Time in rows is wall
+//! time in seconds, since it must outlive a reboot.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use relay_common::entry::{List, Reason, Scope};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use thiserror::Error;
+
+use super::desired::Claim;
+use crate::control::api::{Row, Time};
+
+/// Counter slots for rules. Slot 0 is shared by the rules that found none free.
+pub const RULE_SLOT_MAX: u32 = 65_535;
+/// The slot of rules without one of their own.
+pub const RULE_SLOT_OTHER: u32 = 0;
+/// How long a ban counts against its network.
+pub const HISTORY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Bans remembered for the ladder; beyond it the oldest are forgotten.
+const HISTORY_ROWS_MAX: u64 = 200_000;
+/// The source of rows that bans make.
+pub const SOURCE_BAN: &str = "ban";
+
+const SCHEMA_VERSION: i64 = 1;
+const SCHEMA: &str = "
+CREATE TABLE entry (
+    list INTEGER NOT NULL, prefix BLOB NOT NULL, source TEXT NOT NULL,
+    scope INTEGER NOT NULL, reason INTEGER NOT NULL, rule INTEGER NOT NULL, rule_text TEXT NOT NULL,
+    comment TEXT NOT NULL, created_s INTEGER NOT NULL, expires_s INTEGER,
+    PRIMARY KEY (list, prefix, source)
+) WITHOUT ROWID;
+CREATE INDEX entry_expires ON entry (expires_s) WHERE expires_s IS NOT NULL;
+CREATE INDEX entry_source ON entry (list, source);
+CREATE INDEX entry_rule ON entry (rule);
+CREATE TABLE rule (slot INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE history (network BLOB NOT NULL, at_s INTEGER NOT NULL);
+CREATE INDEX history_network ON history (network, at_s);
+CREATE INDEX history_at ON history (at_s);
+";
+
+/// Why the durable lists could not be read or written.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("the database of lists failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the database of lists has version {found}, and this program knows {SCHEMA_VERSION}")]
+    Version { found: i64 },
+    #[error("the database of lists holds a row that cannot be read: {0}")]
+    Damaged(String),
+}
+
+/// A prefix in one of the lists.
+pub type Key = (List, IpNet);
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+}
+
+/// One request's changes, written whole by [`Txn::commit`] or not at all.
+#[derive(Debug)]
+pub struct Txn<'a> {
+    inner: Transaction<'a>,
+    slots: HashMap<String, u32>,
+    /// Slots that were taken from a rule without rows; their counters start anew.
+    pub recycled: Vec<u32>,
+}
+
+/// Whether a row was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    Added,
+    Updated,
+    /// The same row was there, word for word.
+    Unchanged,
+}
+
+impl Store {
+    /// Opens or makes the database.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::prepare(Connection::open(path)?)
+    }
+
+    fn prepare(connection: Connection) -> Result<Self, StoreError> {
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.set_prepared_statement_cache_capacity(32);
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match found {
+            0 => {
+                let version = format!("PRAGMA user_version = {SCHEMA_VERSION};");
+                connection.execute_batch(&format!("BEGIN;{SCHEMA}{version}COMMIT;"))?;
+            }
+            SCHEMA_VERSION => {}
+            _ => return Err(StoreError::Version { found }),
+        }
+        Ok(Self { connection })
+    }
+
+    pub fn begin(&mut self) -> Result<Txn<'_>, StoreError> {
+        let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        Ok(Txn { inner, slots: HashMap::new(), recycled: Vec::new() })
+    }
+
+    /// Calls `each` with every prefix and the claims on it, in order of list and prefix.
+    pub fn for_each_key(&self, mut each: impl FnMut(Key, &[Claim])) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(
+            "SELECT list, prefix, scope, reason, rule, expires_s FROM entry ORDER BY list, prefix",
+        )?;
+        let mut found = statement.query([])?;
+        let mut current: Option<Key> = None;
+        let mut claims = Vec::new();
+        while let Some(row) = found.next()? {
+            let key =
+                (list_of(row.get(0)?)?, prefix_of(row.get_ref(1)?.as_blob().map_err(damaged)?)?);
+            if current != Some(key) {
+                if let Some(done) = current.replace(key) {
+                    each(done, &claims);
+                }
+                claims.clear();
+            }
+            claims.push(claim_of(row, 2)?);
+        }
+        if let Some(done) = current {
+            each(done, &claims);
+        }
+        Ok(())
+    }
+
+    /// The rows on one prefix.
+    pub fn rows_on(&self, key: Key) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {ROW_COLUMNS} FROM entry WHERE list = ?1 AND prefix = ?2 ORDER BY source"
+        ))?;
+        let mut found = statement.query(params![list_number(key.0), prefix_bytes(key.1)])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push(row_of(row)?);
+        }
+        Ok(rows)
+    }
+
+    /// Up to `limit` rows of a list behind `after`, in order of prefix and source.
+    pub fn page(
+        &self,
+        list: List,
+        source: Option<&str>,
+        after: Option<(IpNet, &str)>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let (after_prefix, after_source) =
+            after.map_or((Vec::new(), ""), |(prefix, source)| (prefix_bytes(prefix), source));
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {ROW_COLUMNS} FROM entry WHERE list = ?1 AND (prefix, source) > (?2, ?3) \
+             AND (?4 IS NULL OR source = ?4) ORDER BY prefix, source LIMIT ?5"
+        ))?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut found = statement.query(params![
+            list_number(list),
+            after_prefix,
+            after_source,
+            source,
+            limit
+        ])?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            rows.push(row_of(row)?);
+        }
+        Ok(rows)
+    }
+
+    /// Rows by list and source.
+    pub fn count_by_source(&self) -> Result<BTreeMap<List, BTreeMap<String, u64>>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT list, source, count(*) FROM entry GROUP BY list, source")?;
+        let mut found = statement.query([])?;
+        let mut counts: BTreeMap<List, BTreeMap<String, u64>> = BTreeMap::new();
+        while let Some(row) = found.next()? {
+            counts
+                .entry(list_of(row.get(0)?)?)
+                .or_default()
+                .insert(row.get(1)?, unsigned(row.get(2)?));
+        }
+        Ok(counts)
+    }
+
+    /// Rows of bans that are still in force.
+    pub fn live_bans(&self, wall_s: u64) -> Result<u64, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT count(*) FROM entry WHERE list = ?1 AND source = ?2 AND expires_s > ?3",
+        )?;
+        let count = statement
+            .query_row(params![list_number(List::Deny), SOURCE_BAN, seconds(wall_s)], |row| {
+                row.get(0)
+            })?;
+        Ok(unsigned(count))
+    }
+
+    /// The second at which the next row ends.
+    pub fn next_expiry_s(&self) -> Result<Option<u64>, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT min(expires_s) FROM entry WHERE expires_s IS NOT NULL")?;
+        let next: Option<i64> = statement.query_row([], |row| row.get(0))?;
+        Ok(next.map(unsigned))
+    }
+
+    /// Bans of a network that still count for the ladder.
+    pub fn bans_of(&self, network: IpNet, wall_s: u64) -> Result<u32, StoreError> {
+        let since = wall_s.saturating_sub(HISTORY_KEPT.as_secs());
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM history WHERE network = ?1 AND at_s > ?2")?;
+        Ok(statement.query_row(params![prefix_bytes(network), seconds(since)], |row| row.get(0))?)
+    }
+
+    /// Rules and their counter slots.
+    pub fn rules(&self) -> Result<Vec<(u32, String)>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT slot, text FROM rule")?;
+        let rules = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rules.collect::<Result<_, _>>()?)
+    }
+
+    /// The counter slot of a rule.
+    pub fn slot_of(&self, rule: &str) -> Result<u32, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT slot FROM rule WHERE text = ?1")?;
+        let slot = statement.query_row([rule], |row| row.get(0)).optional()?;
+        Ok(slot.unwrap_or(RULE_SLOT_OTHER))
+    }
+}
+
+impl Txn<'_> {
+    /// Adds a row, or replaces what the same source said about the same prefix.
+    pub fn put(&mut self, list: List, row: &Row) -> Result<Put, StoreError> {
+        let before = self.row(list, row.prefix, &row.source)?;
+        if let Some(before) = &before
+            && (Row { created: row.created, ..before.clone() }) == *row
+        {
+            return Ok(Put::Unchanged);
+        }
+        let slot = self.slot_for(&row.rule)?;
+        let mut statement = self.inner.prepare_cached(
+            "INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment, \
+             created_s, expires_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             ON CONFLICT (list, prefix, source) DO UPDATE SET scope = ?4, reason = ?5, rule = ?6, \
+             rule_text = ?7, comment = ?8, expires_s = ?10",
+        )?;
+        statement.execute(params![
+            list_number(list),
+            prefix_bytes(row.prefix),
+            row.source,
+            row.scope.bits(),
+            row.reason as u8,
+            slot,
+            row.rule,
+            row.comment,
+            seconds(row.created.0),
+            row.expires.map(|at| seconds(at.0)),
+        ])?;
+        Ok(if before.is_some() { Put::Updated } else { Put::Added })
+    }
+
+    fn row(&self, list: List, prefix: IpNet, source: &str) -> Result<Option<Row>, StoreError> {
+        let mut statement = self.inner.prepare_cached(&format!(
+            "SELECT {ROW_COLUMNS} FROM entry WHERE list = ?1 AND prefix = ?2 AND source = ?3"
+        ))?;
+        let mut found =
+            statement.query(params![list_number(list), prefix_bytes(prefix), source])?;
+        found.next()?.map(row_of).transpose()
+    }
+
+    /// Removes the rows on a prefix, of every source or of one. Says how many there were.
+    pub fn remove(&self, key: Key, source: Option<&str>) -> Result<u64, StoreError> {
+        let mut statement = self.inner.prepare_cached(
+            "DELETE FROM entry WHERE list = ?1 AND prefix = ?2 AND (?3 IS NULL OR source = ?3)",
+        )?;
+        let gone = statement.execute(params![list_number(key.0), prefix_bytes(key.1), source])?;
+        Ok(gone as u64)
+    }
+
+    /// The prefixes with a row of this list, of every source or of one.
+    pub fn prefixes(&self, list: List, source: Option<&str>) -> Result<Vec<IpNet>, StoreError> {
+        let mut statement = self.inner.prepare_cached(
+            "SELECT DISTINCT prefix FROM entry WHERE list = ?1 AND (?2 IS NULL OR source = ?2)",
+        )?;
+        let mut found = statement.query(params![list_number(list), source])?;
+        let mut prefixes = Vec::new();
+        while let Some(row) = found.next()? {
+            prefixes.push(prefix_of(row.get_ref(0)?.as_blob().map_err(damaged)?)?);
+        }
+        Ok(prefixes)
+    }
+
+    /// Removes every row that is over, and names the prefixes to be merged anew.
+    pub fn expire(&self, wall_s: u64) -> Result<Vec<Key>, StoreError> {
+        let mut statement = self
+            .inner
+            .prepare_cached("DELETE FROM entry WHERE expires_s <= ?1 RETURNING list, prefix")?;
+        let mut found = statement.query([seconds(wall_s)])?;
+        let mut keys = Vec::new();
+        while let Some(row) = found.next()? {
+            let prefix = prefix_of(row.get_ref(1)?.as_blob().map_err(damaged)?)?;
+            keys.push((list_of(row.get(0)?)?, prefix));
+        }
+        Ok(keys)
+    }
+
+    /// What the rows on a prefix say, with this transaction's changes.
+    pub fn claims(&self, key: Key) -> Result<Vec<Claim>, StoreError> {
+        let mut statement = self.inner.prepare_cached(
+            "SELECT scope, reason, rule, expires_s FROM entry WHERE list = ?1 AND prefix = ?2",
+        )?;
+        let mut found = statement.query(params![list_number(key.0), prefix_bytes(key.1)])?;
+        let mut claims = Vec::new();
+        while let Some(row) = found.next()? {
+            claims.push(claim_of(row, 0)?);
+        }
+        Ok(claims)
+    }
+
+    /// Remembers a ban for the ladder, and forgets what is too old or too much.
+    pub fn remember_ban(&self, network: IpNet, wall_s: u64) -> Result<(), StoreError> {
+        self.inner
+            .prepare_cached("INSERT INTO history (network, at_s) VALUES (?1, ?2)")?
+            .execute(params![prefix_bytes(network), seconds(wall_s)])?;
+        let since = wall_s.saturating_sub(HISTORY_KEPT.as_secs());
+        self.inner
+            .prepare_cached("DELETE FROM history WHERE at_s <= ?1")?
+            .execute([seconds(since)])?;
+        let newest: i64 =
+            self.inner
+                .query_row("SELECT coalesce(max(rowid), 0) FROM history", [], |r| r.get(0))?;
+        // Row ids grow by one a ban, so those far enough below the newest are the oldest.
+        self.inner
+            .prepare_cached("DELETE FROM history WHERE rowid <= ?1")?
+            .execute([newest.saturating_sub(seconds(HISTORY_ROWS_MAX))])?;
+        Ok(())
+    }
+
+    /// Forgets the bans of a network: whoever lifts one by hand says that it was a mistake.
+    pub fn forgive(&self, network: IpNet) -> Result<(), StoreError> {
+        self.inner
+            .prepare_cached("DELETE FROM history WHERE network = ?1")?
+            .execute([prefix_bytes(network)])?;
+        Ok(())
+    }
+
+    /// The counter slot of a rule: its own, the next unused, one whose rule has no rows any more,
+    /// or the shared one.
+    fn slot_for(&mut self, text: &str) -> Result<u32, StoreError> {
+        if let Some(&slot) = self.slots.get(text) {
+            return Ok(slot);
+        }
+        let known = self
+            .inner
+            .prepare_cached("SELECT slot FROM rule WHERE text = ?1")?
+            .query_row([text], |row| row.get(0))
+            .optional()?;
+        let slot = match known {
+            Some(slot) => slot,
+            None => self.new_slot(text)?,
+        };
+        self.slots.insert(text.to_owned(), slot);
+        Ok(slot)
+    }
+
+    fn new_slot(&mut self, text: &str) -> Result<u32, StoreError> {
+        let last: u32 =
+            self.inner.query_row("SELECT coalesce(max(slot), 0) FROM rule", [], |r| r.get(0))?;
+        let slot = if last < RULE_SLOT_MAX {
+            last + 1
+        } else {
+            let unused: Option<u32> = self
+                .inner
+                .query_row(
+                    "SELECT slot FROM rule WHERE NOT EXISTS \
+                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) LIMIT 1",
+                    [],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
+            // A slot promised to another rule of this very transaction has no row yet.
+            self.slots.retain(|_, promised| *promised != slot);
+            self.recycled.push(slot);
+            slot
+        };
+        self.inner
+            .prepare_cached("INSERT OR REPLACE INTO rule (slot, text) VALUES (?1, ?2)")?
+            .execute(params![slot, text])?;
+        Ok(slot)
+    }
+
+    /// Makes everything durable.
+    pub fn commit(self) -> Result<Vec<u32>, StoreError> {
+        self.inner.commit()?;
+        Ok(self.recycled)
+    }
+}
+
+const ROW_COLUMNS: &str = "prefix, source, scope, reason, rule_text, comment, created_s, expires_s";
+
+fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+    Ok(Row {
+        prefix: prefix_of(row.get_ref(0)?.as_blob().map_err(damaged)?)?,
+        source: row.get(1)?,
+        scope: Scope::from_bits(row.get(2)?),
+        reason: reason_of(row.get(3)?)?,
+        rule: row.get(4)?,
+        comment: row.get(5)?,
+        created: Time(unsigned(row.get(6)?)),
+        expires: row.get::<_, Option<i64>>(7)?.map(unsigned).map(Time),
+    })
+}
+
+fn claim_of(row: &rusqlite::Row<'_>, first: usize) -> Result<Claim, StoreError> {
+    Ok(Claim {
+        scope: Scope::from_bits(row.get(first)?),
+        reason: reason_of(row.get(first + 1)?)?,
+        rule: row.get(first + 2)?,
+        expires_s: row.get::<_, Option<i64>>(first + 3)?.map(unsigned),
+    })
+}
+
+fn list_number(list: List) -> u8 {
+    match list {
+        List::Allow => 0,
+        List::Deny => 1,
+    }
+}
+
+fn list_of(number: u8) -> Result<List, StoreError> {
+    List::ALL
+        .into_iter()
+        .find(|list| list_number(*list) == number)
+        .ok_or_else(|| StoreError::Damaged(format!("list {number}")))
+}
+
+fn reason_of(number: u8) -> Result<Reason, StoreError> {
+    Reason::from_number(number).ok_or_else(|| StoreError::Damaged(format!("reason {number}")))
+}
+
+/// SQLite's integers are signed; no time or count here comes near the difference.
+fn seconds(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Nothing negative is ever written; a hand that did so meant the beginning of time.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// Family, address, length: sorts as prefixes do.
+fn prefix_bytes(prefix: IpNet) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(18);
+    match prefix.network() {
+        IpAddr::V4(address) => {
+            bytes.push(4);
+            bytes.extend(address.octets());
+        }
+        IpAddr::V6(address) => {
+            bytes.push(6);
+            bytes.extend(address.octets());
+        }
+    }
+    bytes.push(prefix.prefix_len());
+    bytes
+}
+
+fn prefix_of(bytes: &[u8]) -> Result<IpNet, StoreError> {
+    let read = || -> Option<IpNet> {
+        let (&family, rest) = bytes.split_first()?;
+        let (&len, address) = rest.split_last()?;
+        let address = match family {
+            4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+            6 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+            _ => return None,
+        };
+        IpNet::new(address, len).ok()
+    };
+    read().ok_or_else(|| StoreError::Damaged(format!("prefix {bytes:02x?}")))
+}
+
+fn damaged(error: rusqlite::types::FromSqlError) -> StoreError {
+    StoreError::Damaged(error.to_string())
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,152 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn memory() -> Store {
+    Store::prepare(Connection::open_in_memory().unwrap()).unwrap()
+}
+
+fn row(prefix: &str, source: &str, rule: &str, expires: Option<u64>) -> Row {
+    Row {
+        prefix: prefix.parse().unwrap(),
+        scope: Scope::SMTP,
+        reason: Reason::Manual,
+        rule: rule.into(),
+        source: source.into(),
+        comment: String::new(),
+        created: Time(100),
+        expires: expires.map(Time),
+    }
+}
+
+fn put(store: &mut Store, list: List, rows: &[Row]) {
+    let mut txn = store.begin().unwrap();
+    for row in rows {
+        txn.put(list, row).unwrap();
+    }
+    txn.commit().unwrap();
+}
+
+#[test]
+fn a_row_is_replaced_by_its_own_source_alone() {
+    let mut store = memory();
+    let prefix: IpNet = "192.0.2.0/24".parse().unwrap();
+    let mut txn = store.begin().unwrap();
+    let first = row("192.0.2.0/24", "cli", "cli", None);
+    assert_eq!(txn.put(List::Deny, &first).unwrap(), Put::Added);
+    assert_eq!(txn.put(List::Deny, &first).unwrap(), Put::Unchanged);
+    let ending = Row { expires: Some(Time(200)), created: Time(150), ..first.clone() };
+    assert_eq!(txn.put(List::Deny, &ending).unwrap(), Put::Updated);
+    assert_eq!(txn.put(List::Deny, &row("192.0.2.0/24", "ban", "x", None)).unwrap(), Put::Added);
+    assert_eq!(txn.put(List::Allow, &first).unwrap(), Put::Added);
+    txn.commit().unwrap();
+    let rows = store.rows_on((List::Deny, prefix)).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[1], Row { created: Time(100), ..ending });
+    assert_eq!(store.next_expiry_s().unwrap(), Some(200));
+}
+
+#[test]
+fn a_transaction_that_is_dropped_leaves_nothing() {
+    let mut store = memory();
+    let mut txn = store.begin().unwrap();
+    txn.put(List::Deny, &row("192.0.2.0/24", "cli", "cli", None)).unwrap();
+    drop(txn);
+    assert!(store.page(List::Deny, None, None, 10).unwrap().is_empty());
+    assert!(store.rules().unwrap().is_empty());
+}
+
+#[test]
+fn rows_outlive_the_process_and_a_newer_schema_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lists.db");
+    let kept = row("2001:db8::/64", "cli", "cli", Some(900));
+    put(&mut Store::open(&path).unwrap(), List::Deny, std::slice::from_ref(&kept));
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.page(List::Deny, None, None, 10).unwrap(), [kept]);
+    store.connection.pragma_update(None, "user_version", 9).unwrap();
+    drop(store);
+    assert!(matches!(Store::open(&path), Err(StoreError::Version { found: 9 })));
+}
+
+#[test]
+fn pages_join_to_the_whole_list() {
+    let mut store = memory();
+    let rows: Vec<Row> = (0..25u8)
+        .flat_map(|n| {
+            let prefix = format!("192.0.2.{n}/32");
+            [row(&prefix, "ban", "a", None), row(&prefix, "cli", "b", None)]
+        })
+        .collect();
+    put(&mut store, List::Deny, &rows);
+    let mut read: Vec<Row> = Vec::new();
+    loop {
+        let after = read.last().map(|row| (row.prefix, row.source.clone()));
+        let after = after.as_ref().map(|(prefix, source)| (*prefix, source.as_str()));
+        let page = store.page(List::Deny, None, after, 7).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        read.extend(page);
+    }
+    assert_eq!(read, rows);
+    assert_eq!(store.page(List::Deny, Some("cli"), None, 99).unwrap().len(), 25);
+}
+
+#[test]
+fn slots_are_kept_then_recycled_then_shared() {
+    let mut store = memory();
+    put(&mut store, List::Deny, &[row("192.0.2.1/32", "cli", "first", None)]);
+    let mut txn = store.begin().unwrap();
+    txn.inner
+        .execute_batch(&format!(
+            "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {RULE_SLOT_MAX}) \
+             INSERT INTO rule SELECT i, 'r' || i FROM n;
+             INSERT INTO entry SELECT 1, CAST('x' || slot AS BLOB), 'cli', 1, 0, slot, text, '', 0, NULL \
+             FROM rule WHERE slot > 1 AND slot <> 777;"
+        ))
+        .unwrap();
+    txn.put(List::Deny, &row("192.0.2.2/32", "cli", "new", None)).unwrap();
+    txn.put(List::Deny, &row("192.0.2.3/32", "cli", "one too many", None)).unwrap();
+    assert_eq!(txn.commit().unwrap(), [777]);
+    assert_eq!(store.slot_of("first").unwrap(), 1);
+    assert_eq!(store.slot_of("new").unwrap(), 777);
+    assert_eq!(store.slot_of("one too many").unwrap(), RULE_SLOT_OTHER);
+}
+
+#[test]
+fn old_bans_are_forgotten_and_a_lifted_one_is_forgiven() {
+    let mut store = memory();
+    let network: IpNet = "192.0.2.7/32".parse().unwrap();
+    let month = HISTORY_KEPT.as_secs();
+    let txn = store.begin().unwrap();
+    txn.remember_ban(network, 1_000).unwrap();
+    txn.remember_ban(network, 2_000).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(store.bans_of(network, 2_001).unwrap(), 2);
+    assert_eq!(store.bans_of(network, month + 1_000).unwrap(), 1);
+    let txn = store.begin().unwrap();
+    txn.remember_ban("192.0.2.8/32".parse().unwrap(), month + 1_500).unwrap();
+    txn.forgive(network).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(store.bans_of(network, 2_001).unwrap(), 0);
+}
+
+proptest! {
+    #[test]
+    fn keys_round_trip_and_sort_as_prefixes_do(
+        a in any::<(u128, u8, bool)>(), b in any::<(u128, u8, bool)>(),
+    ) {
+        let net = |(bits, len, v4): (u128, u8, bool)| -> IpNet {
+            let net = if v4 {
+                IpNet::new(IpAddr::from((bits as u32).to_be_bytes()), len % 33)
+            } else {
+                IpNet::new(IpAddr::from(bits.to_be_bytes()), len % 129)
+            };
+            net.unwrap().trunc()
+        };
+        let (a, b) = (net(a), net(b));
+        prop_assert_eq!(prefix_of(&prefix_bytes(a)).unwrap(), a);
+        prop_assert_eq!(prefix_bytes(a).cmp(&prefix_bytes(b)), a.cmp(&b));
+    }
+}
