@@ -78,7 +78,7 @@ case " $* " in
     *" postfix "*)
         echo 'postfix postfix/main_mailer_type select Local only' | debconf-set-selections ;;
 esac
-apt-get install --quiet --quiet --yes --no-remove --no-install-recommends "$@"
+apt-get -o Dpkg::Use-Pty=0 install --quiet --quiet --yes --no-remove --no-install-recommends "$@" > /dev/null
 "#;
 
 impl Setup {
