@@ -103,7 +103,7 @@ fn available(packages: &[&str]) -> bool {
 fn by_hand() -> String {
     format!(
         "a toolchain for the kernel program; either of:\n      \
-         rustup toolchain install nightly --component rust-src && cargo install bpf-linker --version {}\n      \
+         rustup toolchain install nightly --component rust-src && cargo binstall bpf-linker@{}\n      \
          apt-get install --no-install-recommends {} {}   (Debian 12, as root)\n    \
          and then `cargo xtask setup` again",
         linker::VERSION,

@@ -70,7 +70,8 @@ pub(super) fn complete_nightly(setup: &mut Setup) -> Result<bool> {
         _ => return Ok(false),
     }
     setup.act(&display(&fetch));
-    let child = fetch.spawn().context("cannot start rustup")?;
+    // Its errors are sentences; a trace of rustup's own code helps nobody here.
+    let child = fetch.env("RUST_BACKTRACE", "0").spawn().context("cannot start rustup")?;
     if !ends_well(child, FETCH_TIME_MAX)? {
         setup.say("rustup could not fetch it; looking for another way");
         return Ok(false);
