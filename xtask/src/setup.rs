@@ -1,0 +1,92 @@
+//! `cargo xtask setup`: finds or installs what building and testing need, and says each thing it
+//! does. A second run finds everything and changes nothing.
+//!
+//! Three things may be missing: a compiler for the kernel program ([`toolchain`]), the account
+//! that the relay runs as ([`account`]), and the programs that the tests talk to ([`peers`]).
+
+mod account;
+mod apt;
+mod linker;
+mod peers;
+mod toolchain;
+
+use anyhow::{Result, bail};
+
+use crate::privilege::Privilege;
+use apt::Apt;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only report what is missing
+    #[arg(long)]
+    check: bool,
+}
+
+/// What a command cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// A compiler and a linker for the kernel program.
+    Toolchain,
+    /// The system user and group `postern`.
+    Account,
+    /// The programs that the tests, the lab and the benchmarks use.
+    Peers,
+}
+
+/// What setup may do, and what it could not: one sentence for each thing that is still missing,
+/// which says what to install.
+struct Setup {
+    check: bool,
+    privilege: Privilege,
+    apt: Apt,
+    changed: bool,
+    missing: Vec<String>,
+}
+
+impl Setup {
+    fn say(&self, line: &str) {
+        println!("setup: {line}");
+    }
+
+    /// Says what is about to change.
+    fn act(&mut self, line: &str) {
+        self.changed = true;
+        self.say(line);
+    }
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let all = [Need::Toolchain, Need::Account, Need::Peers];
+    let changed = provide(&all, args.check)?;
+    println!("setup: {}", if changed { "done" } else { "nothing missing" });
+    Ok(())
+}
+
+/// Makes sure of `needs`, saying only what is done or missing.
+///
+/// # Errors
+/// Lists everything that is missing and cannot be installed from here.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    provide(needs, false).map(|_| ())
+}
+
+/// Returns whether anything was changed.
+fn provide(needs: &[Need], check: bool) -> Result<bool> {
+    let privilege = Privilege::detect();
+    let apt = Apt::new(privilege);
+    let mut setup = Setup { check, privilege, apt, changed: false, missing: Vec::new() };
+    // Peers first: they are quick, and a package manager that refuses is known at once.
+    if needs.contains(&Need::Peers) {
+        peers::provide(&mut setup)?;
+    }
+    if needs.contains(&Need::Account) {
+        account::provide(&mut setup)?;
+    }
+    if needs.contains(&Need::Toolchain) {
+        toolchain::provide(&mut setup)?;
+    }
+    if setup.missing.is_empty() {
+        return Ok(setup.changed);
+    }
+    bail!("something is missing\n  - {}", setup.missing.join("\n  - "))
+}
