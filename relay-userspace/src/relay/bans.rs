@@ -1,0 +1,118 @@
+//! From refusals to bans: evidence goes into the ledger, and what the ledger orders goes to the
+//! edge.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use relay_common::entry::Reason;
+use relay_core::ban::{
+    BanPolicy,
+    evidence::{Evidence, EvidenceLedger},
+    order::BanOrder,
+};
+use tokio::{sync::mpsc, time::sleep};
+
+use super::counters::Counters;
+use crate::control::{
+    api::{BanOutcome, BanRequest},
+    client::{Client, ClientError},
+};
+
+/// Orders that may wait for the edge.
+const WAITING_MAX: usize = 1024;
+/// How often an order is offered to an edge that does not answer, and how long apart: an edge that
+/// is being started again is back within this time.
+const ATTEMPTS: u32 = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(1);
+
+/// Takes evidence. Cheap to share.
+#[derive(Debug)]
+pub struct Bans {
+    ledger: Mutex<EvidenceLedger>,
+    orders: mpsc::Sender<BanOrder>,
+    counters: Arc<Counters>,
+}
+
+impl Bans {
+    /// The taker of evidence, and the orders for [`carry_out`].
+    pub fn new(policy: BanPolicy, counters: Arc<Counters>) -> (Self, mpsc::Receiver<BanOrder>) {
+        let (orders, waiting) = mpsc::channel(WAITING_MAX);
+        (Self { ledger: Mutex::new(EvidenceLedger::new(policy)), orders, counters }, waiting)
+    }
+
+    /// Enters a piece of evidence; orders the ban if it was the one that was missing.
+    pub fn record(&self, evidence: Evidence) {
+        self.counters.evidence.add();
+        tracing::info!(
+            source = %evidence.source, reason = %evidence.reason, rule = evidence.rule,
+            detail = evidence.detail, "evidence"
+        );
+        let order = self.ledger().record(evidence, Instant::now());
+        if let Some(order) = order
+            && let Err(error) = self.orders.try_send(order)
+        {
+            self.counters.bans_lost.add();
+            tracing::error!(%error, "ban lost: too many are waiting for the edge");
+        }
+    }
+
+    /// What counts against a source now: reason, pieces, and how many make a ban.
+    pub fn against(&self, source: IpAddr) -> Vec<(Reason, usize, u32)> {
+        self.ledger().against(source, Instant::now())
+    }
+
+    /// The ledger keeps its invariants at every step, so a panic elsewhere cannot tear it.
+    fn ledger(&self) -> MutexGuard<'_, EvidenceLedger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings orders to the edge, one after the other, until the last [`Bans`] is dropped.
+pub async fn carry_out(
+    mut orders: mpsc::Receiver<BanOrder>,
+    edge: Client,
+    counters: Arc<Counters>,
+) {
+    while let Some(order) = orders.recv().await {
+        let request = BanRequest {
+            address: order.address,
+            scope: order.scope,
+            reason: order.reason,
+            rule: order.rule,
+            evidence: order.evidence,
+        };
+        carry_out_one(&request, &edge, &counters).await;
+    }
+}
+
+async fn carry_out_one(request: &BanRequest, edge: &Client, counters: &Counters) {
+    for attempt in 1..=ATTEMPTS {
+        let error = match edge.ban(request).await {
+            Ok(answer) => {
+                let banned = matches!(answer.outcome, BanOutcome::Banned | BanOutcome::AlreadyBanned);
+                if banned { counters.bans.add() } else { counters.bans_refused.add() }
+                tracing::info!(
+                    source = %request.address, prefix = %answer.prefix, scope = %request.scope,
+                    reason = %request.reason, rule = request.rule, evidence = request.evidence,
+                    outcome = ?answer.outcome, until = answer.until.map(tracing::field::display),
+                    message = answer.message, "ban"
+                );
+                return;
+            }
+            Err(error) => error,
+        };
+        let may_come_back = matches!(
+            error,
+            ClientError::NotReachable { .. } | ClientError::TimedOut { .. } | ClientError::Garbled { .. }
+        );
+        if !may_come_back || attempt == ATTEMPTS {
+            counters.bans_lost.add();
+            tracing::error!(source = %request.address, %error, "ban lost");
+            return;
+        }
+        sleep(BETWEEN_ATTEMPTS).await;
+    }
+}

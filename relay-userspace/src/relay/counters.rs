@@ -1,0 +1,80 @@
+//! What the relay counts since its start: shown by `postern stats`.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One counter for each thing that happens.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+        }
+
+        impl Counters {
+            /// All of them by name.
+            pub fn by_name(&self) -> BTreeMap<String, u64> {
+                BTreeMap::from([$((stringify!($name).to_owned(), self.$name.get()),)+])
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections that were taken.
+    connections,
+    /// Connections turned away for their number: 421.
+    connections_crowded,
+    /// Connections turned away because their source is denied: 554.
+    connections_denied,
+    /// Sessions that began TLS.
+    tls_sessions,
+    /// TLS handshakes that failed.
+    tls_failures,
+    /// Passwords that were right.
+    auth_successes,
+    /// Passwords that were wrong.
+    auth_failures,
+    /// Recipients accepted for our own domains.
+    recipients_inbound,
+    /// Recipients accepted to be passed on.
+    recipients_relayed,
+    /// Recipients refused because relaying is prohibited.
+    recipients_relaying_refused,
+    /// Recipients refused because their sender is on a block list.
+    recipients_listed_refused,
+    /// Recipients refused for another reason.
+    recipients_other_refused,
+    /// Messages acknowledged with 250.
+    messages_accepted,
+    /// Messages that could not be stored: 4xx.
+    messages_not_stored,
+    /// Pieces of evidence against sources.
+    evidence,
+    /// Bans that the edge made.
+    bans,
+    /// Bans that the edge refused: protected, or too many.
+    bans_refused,
+    /// Bans that could not be brought to the edge.
+    bans_lost,
+    /// Questions to the edge that it did not answer.
+    edge_unreachable,
+    /// Sessions that ended by a defect of this program.
+    defects,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
