@@ -109,19 +109,28 @@ pub fn refusal(address: IpAddr, zone: &Zone) -> Refusal {
     }
 }
 
-/// The zone, or a name under it, with the labels hidden that look like a customer's key (Spamhaus
-/// DQS and its like put one before `zen.dq.spamhaus.net`). For everything that leaves the process.
-pub fn redacted(zone: &str) -> String {
-    let hide = |label| if looks_like_a_key(label) { "[key]" } else { label };
-    zone.split('.').map(hide).collect::<Vec<_>>().join(".")
+/// The text (a zone, a name under it, an error that names one) with the words hidden that look like
+/// a customer's key: Spamhaus DQS and its like put one before `zen.dq.spamhaus.net`. For
+/// everything that leaves the process.
+pub fn redacted(text: &str) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric();
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len()));
+        shown.push_str(if looks_like_a_key(word) { "[key]" } else { word });
+        let (between, next) = after.split_at(after.find(is_word).unwrap_or(after.len()));
+        shown.push_str(between);
+        rest = next;
+    }
+    shown
 }
 
-/// Long, letters and digits mixed or too long for a word: `abcdefghijklmnop1234567890`.
-fn looks_like_a_key(label: &str) -> bool {
-    let alphanumeric = label.bytes().all(|b| b.is_ascii_alphanumeric());
+/// Long, and letters and digits mixed or too long for a word: `abcdefghijklmnop1234567890`.
+fn looks_like_a_key(word: &str) -> bool {
     let mixed =
-        label.bytes().any(|b| b.is_ascii_digit()) && label.bytes().any(|b| b.is_ascii_alphabetic());
-    alphanumeric && ((label.len() >= 16 && mixed) || label.len() >= 24)
+        word.bytes().any(|b| b.is_ascii_digit()) && word.bytes().any(|b| b.is_ascii_alphabetic());
+    (word.len() >= 16 && mixed) || word.len() >= 24
 }
 
 #[cfg(test)]
@@ -158,6 +167,18 @@ mod tests {
                 "9.2.0.192.[key].bl.example"
             );
         }
+    }
+
+    #[test]
+    fn no_error_and_no_debug_output_shows_a_key() {
+        let zone = format!("{KEY}.zen.dq.spamhaus.net");
+        assert_eq!(
+            redacted(&format!("timeout for {zone}., ünd")),
+            "timeout for [key].zen.dq.spamhaus.net., ünd"
+        );
+        assert!(!format!("{:?}", Zone::new("X", &zone).unwrap()).contains(KEY));
+        let wrong = Zone::new("X", &format!("{zone} ")).unwrap_err();
+        assert!(!wrong.to_string().contains(KEY));
     }
 
     #[test]

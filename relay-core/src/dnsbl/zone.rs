@@ -1,12 +1,13 @@
 //! A block list as configured: its zone, which answers mean listed, and what the sender reads.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use thiserror::Error;
 
 use super::meaning::is_error_code;
-use super::reply::{ReplyTemplate, TemplateError};
+use super::reply::{ReplyTemplate, TemplateError, redacted};
 
 /// Bytes of a zone name, so that the longest query name (64 for the nibbles) fits in 253.
 const ZONE_BYTES_MAX: usize = 253 - 64;
@@ -88,7 +89,7 @@ impl FromStr for Answers {
 }
 
 /// One list. The administrator's order of zones is the order of their replies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Zone {
     /// Display name, for replies and logs.
     pub name: String,
@@ -106,6 +107,19 @@ pub struct Zone {
     pub v6: bool,
 }
 
+/// By hand, because a derived one would show the customer's key.
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Zone")
+            .field("name", &self.name)
+            .field("zone", &redacted(&self.zone))
+            .field("listed", &self.listed)
+            .field("policy", &self.policy)
+            .field("v6", &self.v6)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Zone {
     /// A list with the usual reply. Any answer means listed; for Spamhaus ZEN and PBL the codes of
     /// the policy list are known, and ZEN's listings are only those that it documents.
@@ -114,7 +128,7 @@ impl Zone {
         if name.trim().is_empty() || name.len() > NAME_BYTES_MAX || !printable {
             return Err(ZoneError::Name(name.to_owned()));
         }
-        let wrong = || ZoneError::Zone(super::reply::redacted(zone));
+        let wrong = || ZoneError::Zone(redacted(zone));
         let zone = crate::policy::domains::normalise(zone).ok_or_else(wrong)?;
         if zone.len() > ZONE_BYTES_MAX {
             return Err(wrong());
