@@ -7,6 +7,7 @@ use super::schema::NEVER;
 use super::writer::Change;
 use super::{QueueId, StoreError};
 use rusqlite::{Transaction, params};
+use std::time::SystemTime;
 
 /// How many messages a change touched.
 pub(super) type Applied = u64;
@@ -82,6 +83,8 @@ fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
         "INSERT INTO recipients (message, ordinal, address, domain, inbound, rule, due_ms)
          VALUES (?1,?2,?3,?4,?5,?6,?7)",
     )?;
+    // Due from now, not from its arrival: what becomes due is found in the order of this time.
+    let due_ms = to_ms(SystemTime::now());
     for (ordinal, recipient) in (0i64..).zip(recipients) {
         row.execute(params![
             id,
@@ -90,7 +93,7 @@ fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
             domain_of(&recipient.address),
             recipient.route == Route::Inbound,
             recipient.rule,
-            stored.received_ms,
+            due_ms,
         ])?;
     }
     Ok(())

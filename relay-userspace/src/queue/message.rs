@@ -75,7 +75,7 @@ pub struct DueRecipient {
 }
 
 /// Where a scan of the due recipients stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueCursor {
     pub(super) due_ms: i64,
     pub(super) message: i64,
@@ -85,6 +85,27 @@ pub struct DueCursor {
 impl DueCursor {
     /// Before all of them.
     pub const START: Self = Self { due_ms: i64::MIN, message: 0, ordinal: 0 };
+
+    /// Right before this recipient.
+    pub fn before(recipient: &DueRecipient) -> Self {
+        let after = Self::after(recipient);
+        Self { ordinal: after.ordinal - 1, ..after }
+    }
+
+    /// Right behind this recipient.
+    pub fn after(recipient: &DueRecipient) -> Self {
+        Self {
+            due_ms: to_ms(recipient.due),
+            message: recipient.message.row(),
+            ordinal: i64::from(recipient.ordinal),
+        }
+    }
+
+    /// Before all that became due less than `margin` before this place.
+    pub fn back(self, margin: Duration) -> Self {
+        let margin = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
+        Self { due_ms: self.due_ms.saturating_sub(margin), message: 0, ordinal: -1 }
+    }
 }
 
 /// A message read back for delivery; the content has been checked against its checksum.

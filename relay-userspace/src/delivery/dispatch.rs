@@ -1,0 +1,272 @@
+//! Which recipient goes to which destination, and when.
+//!
+//! One task reads what is due in pages, claims it in memory, groups it by message and destination,
+//! and hands it to lanes. A lane holds a bounded number of recipients, so a slow destination with a
+//! long backlog neither fills the memory nor holds up the others.
+
+use super::lane::{self, Claim, Context, Job, Lane};
+use super::settings::{DeliverySettings, Destination};
+use crate::queue::{DueCursor, DueRecipient, QueueId, Spool};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Due recipients read at once.
+const PAGE: usize = 500;
+/// Recipients claimed for one lane.
+const LANE_MAX: usize = 400;
+/// Recipients of one transaction; every server must take 100 (RFC 5321 section 4.5.3.1.8).
+const RECIPIENTS_MAX: usize = 100;
+/// The whole of what is due is looked through this often, whatever events say.
+const SWEEP: Duration = Duration::from_secs(60);
+/// A change is committed a little after its due time was taken: so far back new ones are sought.
+/// What a stalled disk commits later still is found by the sweep.
+const MARGIN: Duration = Duration::from_secs(1);
+/// While a lane overflows, new mail is looked for no oftener than this: it would mostly be left
+/// out again.
+const PAUSE_WHEN_FULL: Duration = Duration::from_millis(50);
+
+struct Dispatcher {
+    context: Arc<Context>,
+    lanes: HashMap<Destination, LaneState>,
+    claims: HashSet<Claim>,
+    released: mpsc::UnboundedReceiver<(Destination, Vec<Claim>)>,
+    release: mpsc::UnboundedSender<(Destination, Vec<Claim>)>,
+    links: JoinSet<()>,
+    /// Where the scan goes on; `None` when it has come to the end.
+    position: Option<DueCursor>,
+    /// The scan serves this lane, and ends when the lane is full again.
+    refilling: Option<Destination>,
+    /// The farthest place any scan has seen.
+    reached: DueCursor,
+}
+
+struct LaneState {
+    lane: Arc<Lane>,
+    claimed: usize,
+    /// The first recipient that was left out because the lane was full.
+    left_out: Option<DueCursor>,
+}
+
+pub(super) async fn run(spool: Spool, settings: DeliverySettings, shutdown: CancellationToken) {
+    let (release, released) = mpsc::unbounded_channel();
+    let context = Arc::new(Context { spool, settings, shutdown });
+    let mut dispatcher = Dispatcher {
+        context,
+        lanes: HashMap::new(),
+        claims: HashSet::new(),
+        released,
+        release,
+        links: JoinSet::new(),
+        position: Some(DueCursor::START),
+        refilling: None,
+        reached: DueCursor::START,
+    };
+    dispatcher.run().await;
+    dispatcher.end().await;
+}
+
+impl Dispatcher {
+    async fn run(&mut self) {
+        let context = Arc::clone(&self.context);
+        let mut swept = tokio::time::Instant::now();
+        while !context.shutdown.is_cancelled() {
+            self.take_back();
+            if let Some(from) = self.position {
+                match self.read_page(from).await {
+                    Ok(()) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "the queue could not be read; trying again");
+                        self.pause(Duration::from_secs(5)).await;
+                        self.position = Some(DueCursor::START);
+                    }
+                }
+                self.open_links();
+                continue;
+            }
+            self.open_links();
+            let wake = self.next_wake().await.min(swept + SWEEP);
+            tokio::select! {
+                () = context.shutdown.cancelled() => {}
+                () = context.spool.due_changed() => {
+                    if self.lanes.values().any(|state| state.left_out.is_some()) {
+                        self.pause(PAUSE_WHEN_FULL).await;
+                    }
+                    self.seek_new();
+                }
+                Some((destination, claims)) = self.released.recv() => {
+                    self.release(destination, &claims);
+                    self.take_back();
+                    self.refill();
+                }
+                Some(_) = self.links.join_next() => {}
+                () = tokio::time::sleep_until(wake) => {
+                    if swept.elapsed() >= SWEEP {
+                        swept = tokio::time::Instant::now();
+                        self.position = Some(DueCursor::START);
+                    } else {
+                        self.seek_new();
+                    }
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, length: Duration) {
+        let _ = timeout(length, self.context.shutdown.cancelled()).await;
+    }
+
+    /// When the next recipient becomes due by the clock.
+    async fn next_wake(&self) -> tokio::time::Instant {
+        let now = SystemTime::now();
+        let wait = match self.context.spool.next_due(now).await {
+            // A millisecond more: due times are cut to milliseconds.
+            Ok(Some(due)) => due.duration_since(now).unwrap_or_default() + Duration::from_millis(1),
+            Ok(None) | Err(_) => SWEEP,
+        };
+        tokio::time::Instant::now() + wait.min(SWEEP)
+    }
+
+    /// New recipients may be due: they stand at the end of what is due, give or take the margin.
+    fn seek_new(&mut self) {
+        let from = self.reached.back(MARGIN);
+        self.position = Some(self.position.map_or(from, |position| position.min(from)));
+        self.refilling = None;
+    }
+
+    /// Goes on with what was left out for a lane that has room again.
+    fn refill(&mut self) {
+        let has_room = |state: &LaneState| state.claimed <= LANE_MAX / 2;
+        for (destination, state) in &mut self.lanes {
+            if self.position.is_none()
+                && has_room(state)
+                && let Some(from) = state.left_out.take()
+            {
+                self.position = Some(from);
+                self.refilling = Some(*destination);
+            }
+        }
+    }
+
+    fn take_back(&mut self) {
+        while let Ok((destination, claims)) = self.released.try_recv() {
+            self.release(destination, &claims);
+        }
+    }
+
+    fn release(&mut self, destination: Destination, claims: &[Claim]) {
+        for claim in claims {
+            self.claims.remove(claim);
+        }
+        if let Some(state) = self.lanes.get_mut(&destination) {
+            state.claimed = state.claimed.saturating_sub(claims.len());
+        }
+    }
+
+    /// Reads a page and claims from it. Claims are given back before a page is read and not while
+    /// it is: a recipient that was done meanwhile is still claimed, and not taken for a new one.
+    async fn read_page(&mut self, from: DueCursor) -> Result<(), crate::queue::StoreError> {
+        let now = SystemTime::now();
+        let (page, next) = self.context.spool.due(now, from, PAGE).await?;
+        if let Some(last) = page.last() {
+            self.reached = self.reached.max(DueCursor::after(last));
+        }
+        let mut jobs: BTreeMap<(QueueId, Destination), Vec<DueRecipient>> = BTreeMap::new();
+        for recipient in page {
+            let claim = (recipient.message, recipient.ordinal);
+            if self.claims.contains(&claim) {
+                continue;
+            }
+            let destination = self.context.settings.destination(&recipient.domain, recipient.route);
+            let state = self.lane(destination);
+            if state.claimed >= LANE_MAX {
+                let here = DueCursor::before(&recipient);
+                state.left_out = Some(state.left_out.map_or(here, |place| place.min(here)));
+                continue;
+            }
+            state.claimed += 1;
+            self.claims.insert(claim);
+            jobs.entry((recipient.message, destination)).or_default().push(recipient);
+        }
+        for ((message, destination), mut recipients) in jobs {
+            while !recipients.is_empty() {
+                let rest = recipients.split_off(recipients.len().min(RECIPIENTS_MAX));
+                let released = self.release.clone();
+                let job = Job { destination, message, recipients, released };
+                self.lane(destination).lane.push(job);
+                recipients = rest;
+            }
+        }
+        self.position = next;
+        let full_again = |destination| {
+            self.lanes.get(&destination).is_some_and(|state| state.left_out.is_some())
+        };
+        if self.refilling.is_some_and(full_again) {
+            self.position = None;
+        }
+        if self.position.is_none() {
+            self.refilling = None;
+        }
+        Ok(())
+    }
+
+    fn lane(&mut self, destination: Destination) -> &mut LaneState {
+        let settings = &self.context.settings;
+        self.lanes.entry(destination).or_insert_with(|| {
+            let target = match destination {
+                Destination::Inside(index) => Ok(settings.inside[index].next_hop.clone()),
+                Destination::SmartHost => {
+                    settings.smart_host.clone().ok_or("no smart host is configured")
+                }
+                Destination::NoInsideHost => {
+                    Err("no inside host is configured for this inbound domain")
+                }
+            };
+            LaneState { lane: Arc::new(Lane::new(target)), claimed: 0, left_out: None }
+        })
+    }
+
+    /// Opens connections where jobs wait and limits allow, one for each lane in turn.
+    fn open_links(&mut self) {
+        while self.links.try_join_next().is_some() {}
+        let settings = &self.context.settings;
+        let mut opened: HashMap<Destination, usize> = HashMap::new();
+        loop {
+            let mut any = false;
+            for (destination, LaneState { lane, .. }) in &self.lanes {
+                let fresh = opened.entry(*destination).or_default();
+                let free = lane.idle.load(Ordering::SeqCst) + *fresh;
+                if self.links.len() >= settings.connections_max
+                    || lane.links.load(Ordering::SeqCst) >= settings.connections_per_destination_max
+                    || lane.waiting() <= free
+                {
+                    continue;
+                }
+                lane.links.fetch_add(1, Ordering::SeqCst);
+                self.links.spawn(lane::carry(Arc::clone(&self.context), Arc::clone(lane)));
+                *fresh += 1;
+                any = true;
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    /// Lets what is under way end; what is not simply stays due.
+    async fn end(&mut self) {
+        for state in self.lanes.values() {
+            state.lane.clear();
+        }
+        let ended = async { while self.links.join_next().await.is_some() {} };
+        if timeout(self.context.settings.shutdown_grace, ended).await.is_err() {
+            tracing::warn!("deliveries under way were cut off; they will be tried again");
+        }
+        self.links.shutdown().await;
+    }
+}

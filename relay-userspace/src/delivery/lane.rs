@@ -1,0 +1,203 @@
+//! A lane: the jobs that wait for one destination, and the connections that carry them.
+
+use super::link::Link;
+use super::reach::{self, Reached};
+use super::settings::{DeliverySettings, Destination, NextHop};
+use super::verdict;
+use crate::queue::{DueRecipient, QueueId, Spool, StoreError};
+use relay_core::smtp::client::OutgoingMessage;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Names a recipient: message and place in its list.
+pub(super) type Claim = (QueueId, u32);
+
+/// Recipients of one message for one destination. Dropping it gives the claims on them back.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) destination: Destination,
+    pub(super) message: QueueId,
+    pub(super) recipients: Vec<DueRecipient>,
+    pub(super) released: mpsc::UnboundedSender<(Destination, Vec<Claim>)>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let claims = self.recipients.iter().map(|due| (due.message, due.ordinal)).collect();
+        // At shutdown nobody keeps claims any more.
+        let _ = self.released.send((self.destination, claims));
+    }
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) spool: Spool,
+    pub(super) settings: DeliverySettings,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// One destination.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Or why there is none.
+    pub(super) target: Result<NextHop, &'static str>,
+    jobs: Mutex<VecDeque<Job>>,
+    arrived: Notify,
+    /// Connections, and those of them that wait for a job.
+    pub(super) links: AtomicUsize,
+    pub(super) idle: AtomicUsize,
+    /// Until when, and why, the destination is left alone.
+    suspended: Mutex<Option<(Instant, String)>>,
+}
+
+impl Lane {
+    pub(super) fn new(target: Result<NextHop, &'static str>) -> Self {
+        Self {
+            target,
+            jobs: Mutex::default(),
+            arrived: Notify::new(),
+            links: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
+            suspended: Mutex::default(),
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.lock().expect("no panic while it is held").len()
+    }
+
+    pub(super) fn push(&self, job: Job) {
+        self.jobs.lock().expect("no panic while it is held").push_back(job);
+        self.arrived.notify_one();
+    }
+
+    fn pop(&self) -> Option<Job> {
+        self.jobs.lock().expect("no panic while it is held").pop_front()
+    }
+
+    /// Takes the jobs away, at shutdown.
+    pub(super) fn clear(&self) {
+        while self.pop().is_some() {}
+    }
+
+    pub(super) fn suspension(&self) -> Option<String> {
+        let mut suspended = self.suspended.lock().expect("no panic while it is held");
+        if suspended.as_ref().is_some_and(|(until, _)| *until <= Instant::now()) {
+            *suspended = None;
+        }
+        suspended.as_ref().map(|(_, reason)| reason.clone())
+    }
+
+    pub(super) fn suspend(&self, pause: Duration, reason: &str) {
+        let until = Instant::now() + pause;
+        *self.suspended.lock().expect("no panic while it is held") =
+            Some((until, reason.to_owned()));
+    }
+
+    /// The next job; with an open connection waits `linger` for one.
+    async fn next(&self, linger: Duration, shutdown: &CancellationToken) -> Option<Job> {
+        if shutdown.is_cancelled() {
+            return None;
+        }
+        if let Some(job) = self.pop() {
+            return Some(job);
+        }
+        if linger.is_zero() {
+            return None;
+        }
+        self.idle.fetch_add(1, Ordering::SeqCst);
+        let arrival = async {
+            loop {
+                self.arrived.notified().await;
+                if let Some(job) = self.pop() {
+                    return job;
+                }
+            }
+        };
+        let job = tokio::select! {
+            job = timeout(linger, arrival) => job.ok(),
+            () = shutdown.cancelled() => None,
+        };
+        self.idle.fetch_sub(1, Ordering::SeqCst);
+        job
+    }
+}
+
+/// Counts a connection for as long as its task lives, panics included.
+struct Counted(Arc<Lane>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.links.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Carries the lane's jobs, one after the other, over one connection while it lasts. The caller
+/// has counted it in `links`.
+pub(super) async fn carry(context: Arc<Context>, lane: Arc<Lane>) {
+    let counted = Counted(Arc::clone(&lane));
+    let mut link: Option<Link> = None;
+    loop {
+        let linger = if link.is_some() { context.settings.linger } else { Duration::ZERO };
+        let Some(job) = lane.next(linger, &context.shutdown).await else { break };
+        if let Err(error) = attempt(&context, &lane, &mut link, &job).await {
+            // Still due: the next sweep of the queue finds it again.
+            tracing::error!(queue_id = %job.message, %error, "the message could not be read");
+        }
+        let spent = |link: &Link| link.messages >= context.settings.messages_per_connection_max;
+        if link.as_ref().is_some_and(spent)
+            && let Some(link) = link.take()
+        {
+            link.quit().await;
+        }
+    }
+    drop(counted);
+    if let Some(link) = link {
+        link.quit().await;
+    }
+}
+
+async fn attempt(
+    context: &Context,
+    lane: &Lane,
+    link: &mut Option<Link>,
+    job: &Job,
+) -> Result<(), StoreError> {
+    let Some(message) = context.spool.load(job.message).await? else { return Ok(()) };
+    let outgoing = OutgoingMessage {
+        reverse_path: message.reverse_path.clone(),
+        recipients: job.recipients.iter().map(|due| due.address.clone()).collect(),
+        size: Some(message.size),
+        eight_bit: message.eight_bit,
+    };
+    let reached = match &lane.target {
+        Err(reason) => Reached::Nobody { reason: (*reason).to_owned(), status: None },
+        Ok(hop) => reach::deliver(&context.settings, lane, hop, link, outgoing, &message).await,
+    };
+    let outcome = verdict::attempt(context, job, &message, &reached, SystemTime::now()).await;
+    record(context, outcome).await;
+    Ok(())
+}
+
+/// Records an attempt, however long the disk takes to come back: until then the claims are held,
+/// so that what was delivered is not delivered again.
+async fn record(context: &Context, outcome: verdict::Verdict) {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        let Err(error) = context.spool.record(outcome.attempt()).await else {
+            return outcome.log();
+        };
+        let id = outcome.message();
+        tracing::error!(queue_id = %id, %error, "an attempt could not be recorded; trying again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
+            () = context.shutdown.cancelled() => return,
+        }
+    }
+}

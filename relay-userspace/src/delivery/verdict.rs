@@ -1,0 +1,278 @@
+//! From what the next hop said to what the queue records, DSN included.
+
+use super::lane::{Context, Job};
+use super::reach::Reached;
+use crate::delivery::settings::Destination;
+use crate::queue::{
+    Attempt, Bounce, Content, Deferral, DueRecipient, Failure, FailureReport, LoadedMessage,
+    NewMessage, NewRecipient, QueueId, Route, domain_of, header_length,
+};
+use relay_core::dsn::{self, FailedRecipient, ORIGINAL_HEADERS_MAX, Report};
+use relay_core::smtp::client::{self, FailureKind, RecipientStatus};
+use relay_core::smtp::reply::EnhancedCode;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::FileExt;
+use std::time::SystemTime;
+
+/// What becomes of one recipient.
+#[derive(Debug)]
+enum Fate {
+    Delivered,
+    Deferred { due: SystemTime },
+    Failed { status: EnhancedCode },
+}
+
+/// One recipient's line in log, queue and DSN.
+#[derive(Debug)]
+struct Line {
+    recipient: DueRecipient,
+    fate: Fate,
+    /// The next hop's reply, or what kept it from giving one.
+    reason: String,
+    /// The next hop's own words.
+    reply: Option<String>,
+}
+
+/// An attempt ready to be recorded and logged.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    message: QueueId,
+    at: SystemTime,
+    peer: Option<String>,
+    lines: Vec<Line>,
+    report: Reporting,
+}
+
+#[derive(Debug)]
+enum Reporting {
+    None,
+    Badmail,
+    Bounce { id: QueueId, message: NewMessage, content: Vec<u8> },
+}
+
+/// A random number; it needs no secrecy.
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// Judges the attempt, and writes the DSN if one is due.
+pub(super) async fn attempt(
+    context: &Context,
+    job: &Job,
+    message: &LoadedMessage,
+    reached: &Reached,
+    now: SystemTime,
+) -> Verdict {
+    let lines: Vec<Line> = job
+        .recipients
+        .iter()
+        .enumerate()
+        .map(|(index, recipient)| line(context, recipient, message, reached, index, now))
+        .collect();
+    let peer = match reached {
+        Reached::Host { peer, .. } => Some(peer.clone()),
+        Reached::Nobody { .. } => None,
+    };
+    let mut verdict =
+        Verdict { message: job.message, at: now, peer, lines, report: Reporting::None };
+    if verdict.lines.iter().any(|line| matches!(line.fate, Fate::Failed { .. })) {
+        // RFC 5321 section 6.1: never a bounce of a bounce.
+        verdict.report = if message.reverse_path.is_empty() {
+            Reporting::Badmail
+        } else {
+            bounce(context, message, &verdict, now)
+        };
+    }
+    verdict
+}
+
+fn line(
+    context: &Context,
+    recipient: &DueRecipient,
+    message: &LoadedMessage,
+    reached: &Reached,
+    index: usize,
+    now: SystemTime,
+) -> Line {
+    let (permanent, reason, reply) = match reached {
+        Reached::Nobody { reason, status } => (*status, reason.clone(), None),
+        Reached::Host { outcome, .. } => match &outcome.recipients[index] {
+            RecipientStatus::Delivered(response) => {
+                let (recipient, reply) = (recipient.clone(), response.to_string());
+                let reason = reply.clone();
+                return Line { recipient, fate: Fate::Delivered, reason, reply: Some(reply) };
+            }
+            RecipientStatus::Failed(failure) => (
+                failure.is_permanent().then(|| status_of(failure)),
+                failure.to_string(),
+                failure.response().map(ToString::to_string),
+            ),
+        },
+    };
+    let retry = &context.settings.retry;
+    let next = retry.next(recipient.attempts, message.received, now, random());
+    let (fate, reason) = match (permanent, next) {
+        (Some(status), _) => (Fate::Failed { status }, reason),
+        (None, Some(due)) => (Fate::Deferred { due }, reason),
+        // RFC 3463 X.4.7: delivery time expired.
+        (None, None) => {
+            (Fate::Failed { status: (5, 4, 7) }, format!("given up; the last attempt: {reason}"))
+        }
+    };
+    Line { recipient: recipient.clone(), fate, reason, reply }
+}
+
+/// The status of a permanent failure (RFC 3463): the server's own, or what comes closest.
+fn status_of(failure: &client::Failure) -> EnhancedCode {
+    match &failure.kind {
+        FailureKind::Refused(response) => {
+            response.enhanced.filter(|(class, ..)| *class == 5).unwrap_or((5, 0, 0))
+        }
+        FailureKind::TooLarge { .. } => (5, 3, 4),
+        FailureKind::EightBitNotOffered => (5, 6, 3),
+        FailureKind::BadAddress => (5, 1, 3),
+        _ => (5, 0, 0),
+    }
+}
+
+fn bounce(
+    context: &Context,
+    message: &LoadedMessage,
+    verdict: &Verdict,
+    now: SystemTime,
+) -> Reporting {
+    let id = context.spool.allocate();
+    let (queue_id, own_queue_id) = (message.id.to_string(), id.to_string());
+    let failed: Vec<FailedRecipient<'_>> = verdict
+        .lines
+        .iter()
+        .filter_map(|line| match line.fate {
+            Fate::Failed { status } => Some(FailedRecipient {
+                address: &line.recipient.address,
+                status,
+                reason: &line.reason,
+                remote_mta: line.reply.as_ref().and(verdict.peer_name()),
+                remote_reply: line.reply.as_deref(),
+                attempted: now,
+            }),
+            _ => None,
+        })
+        .collect();
+    let headers = headers_of(&message.content);
+    let content = dsn::build(&Report {
+        reporting_mta: &context.settings.hostname,
+        queue_id: &queue_id,
+        own_queue_id: &own_queue_id,
+        sender: &message.reverse_path,
+        arrived: message.received,
+        now,
+        recipients: &failed,
+        original_headers: &headers,
+        seed: random(),
+    });
+    Reporting::Bounce { id, message: envelope(context, &message.reverse_path), content }
+}
+
+/// The DSN's envelope: from nobody, to the sender, on the way of any mail.
+fn envelope(context: &Context, sender: &str) -> NewMessage {
+    let inside = context.settings.destination(&domain_of(sender), Route::Relay);
+    let route = match inside {
+        Destination::Inside(_) => Route::Inbound,
+        Destination::SmartHost | Destination::NoInsideHost => Route::Relay,
+    };
+    let recipient = NewRecipient { address: sender.to_owned(), route, rule: "dsn".to_owned() };
+    NewMessage {
+        reverse_path: String::new(),
+        recipients: vec![recipient],
+        source: None,
+        account: None,
+        helo: context.settings.hostname.clone(),
+        listener: "dsn".to_owned(),
+    }
+}
+
+fn headers_of(content: &Content<std::fs::File>) -> Vec<u8> {
+    let mut start = match content {
+        Content::Inline(bytes) => bytes[..bytes.len().min(ORIGINAL_HEADERS_MAX)].to_vec(),
+        Content::File(file) => {
+            let mut start = vec![0; ORIGINAL_HEADERS_MAX];
+            // A DSN without the original's headers is better than none.
+            let length = file.read_at(&mut start, 0).unwrap_or(0);
+            start.truncate(length);
+            start
+        }
+    };
+    start.truncate(header_length(&start));
+    start
+}
+
+impl Verdict {
+    pub(super) fn message(&self) -> QueueId {
+        self.message
+    }
+
+    /// `host[address]:port` without what is behind the name.
+    fn peer_name(&self) -> Option<&str> {
+        self.peer.as_deref().and_then(|peer| peer.split('[').next())
+    }
+
+    /// What the queue is to record.
+    pub(super) fn attempt(&self) -> Attempt {
+        let mut attempt = Attempt {
+            message: self.message,
+            at: self.at,
+            delivered: Vec::new(),
+            deferred: Vec::new(),
+            failed: Vec::new(),
+            report: match &self.report {
+                Reporting::None => FailureReport::None,
+                Reporting::Badmail => FailureReport::Badmail,
+                Reporting::Bounce { id, message, content } => {
+                    let (id, message, content) = (*id, message.clone(), content.clone());
+                    FailureReport::Bounce(Box::new(Bounce { id, message, content }))
+                }
+            },
+        };
+        for Line { recipient, fate, reason, .. } in &self.lines {
+            let ordinal = recipient.ordinal;
+            match fate {
+                Fate::Delivered => attempt.delivered.push(ordinal),
+                Fate::Deferred { due } => {
+                    attempt.deferred.push(Deferral { ordinal, due: *due, error: reason.clone() });
+                }
+                Fate::Failed { .. } => {
+                    attempt.failed.push(Failure { ordinal, reason: reason.clone() });
+                }
+            }
+        }
+        attempt
+    }
+
+    /// One event for each recipient, once the attempt is recorded.
+    pub(super) fn log(&self) {
+        let host = self.peer.as_deref().unwrap_or("none");
+        for Line { recipient, fate, reason, .. } in &self.lines {
+            let outcome = match (fate, &self.report) {
+                (Fate::Delivered, _) => "delivered",
+                (Fate::Deferred { .. }, _) => "deferred",
+                (Fate::Failed { .. }, Reporting::Badmail) => "badmail",
+                (Fate::Failed { .. }, _) => "bounced",
+            };
+            let dsn = match &self.report {
+                Reporting::Bounce { id, .. } if outcome == "bounced" => Some(id.to_string()),
+                _ => None,
+            };
+            tracing::info!(
+                queue_id = %self.message,
+                recipient = %recipient.address,
+                host,
+                outcome,
+                reply = %reason,
+                rule = %recipient.rule,
+                attempts = recipient.attempts + 1,
+                dsn,
+                "delivery attempt"
+            );
+        }
+    }
+}
