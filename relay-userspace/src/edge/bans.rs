@@ -1,56 +1,19 @@
 //! Bans: what the relay asks for, held to the guardrails, the ladder and the caps.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
-use relay_core::prefix::canonical_ip;
+use relay_core::ban::{ladder, network_of};
 
+use super::clock::Now;
 use super::filter::Filter;
-use super::guard::covers_nobody;
+use super::guard::check;
 use super::lines::check_text;
 use super::state::{Edge, commit};
 use super::store::SOURCE_BAN;
 use crate::control::api::{BanAnswer, BanOutcome, BanRequest, Code, Problem, Row, Time};
-
-/// How long a new ban counts against the cap on new ones.
-const MINUTE_MS: u64 = 60_000;
-
-/// How long bans last and how many there may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BanSettings {
-    /// Duration of the first, second … ban of a network; the last one repeats.
-    pub ladder: Vec<Duration>,
-    /// Bans in force at once.
-    pub max_live: u64,
-    pub max_new_per_minute: usize,
-}
-
-impl Default for BanSettings {
-    fn default() -> Self {
-        let hour = Duration::from_secs(3600);
-        let ladder = vec![Duration::from_secs(600), hour, 24 * hour];
-        Self { ladder, max_live: 100_000, max_new_per_minute: 300 }
-    }
-}
-
-impl BanSettings {
-    /// How long the next ban lasts for a network that had `previous` ones.
-    fn duration(&self, previous: u32) -> Duration {
-        let step = usize::try_from(previous).unwrap_or(usize::MAX);
-        let last = self.ladder.last().copied().unwrap_or(Duration::from_secs(600));
-        self.ladder.get(step).copied().unwrap_or(last)
-    }
-}
-
-/// The network that answers for an address: an IPv4 host, or the IPv6 /64 that one customer has.
-pub fn network_of(address: IpAddr) -> IpNet {
-    let address = canonical_ip(address);
-    let len = if address.is_ipv4() { 32 } else { 64 };
-    IpNet::new(address, len).expect("32 and 64 are lengths of their families").trunc()
-}
 
 impl<F: Filter> Edge<F> {
     /// Bans the network of a source, unless something speaks against it.
@@ -78,7 +41,9 @@ impl<F: Filter> Edge<F> {
         if let Some(denied) = self.denied_already(prefix, request.scope, now.wall_s()) {
             return Ok(denied);
         }
-        if let Some(why) = self.ban_cap()? {
+        let live = usize::try_from(self.store.live_bans(now.wall_s())?).unwrap_or(usize::MAX);
+        if let Err(cap) = self.caps.admit(live, self.instant(now)) {
+            let why = cap.to_string();
             self.health.bans_capped += 1;
             // The first of a run is enough for the log; the status has the count.
             if self.health.bans_capped.is_power_of_two() {
@@ -91,8 +56,8 @@ impl<F: Filter> Edge<F> {
 
     fn new_ban(&mut self, prefix: IpNet, request: &BanRequest) -> Result<BanAnswer, Problem> {
         let now = self.now();
-        let previous = self.store.bans_of(prefix, now.wall_s())?;
-        let duration = self.settings.bans.duration(previous);
+        let previous = self.bans_counted(prefix, now)?;
+        let duration = ladder::duration(&self.settings.bans, previous);
         let until = now.wall_s_after(duration);
         // A narrower ban that is still in force grows, and is never cut short.
         let old = self.store.rows_on((List::Deny, prefix))?;
@@ -112,10 +77,9 @@ impl<F: Filter> Edge<F> {
         };
         let mut txn = self.store.begin()?;
         txn.put(List::Deny, &row)?;
-        txn.remember_ban(prefix, now.wall_s())?;
+        txn.remember_ban(prefix, until, now.wall_s())?;
         let keys = BTreeSet::from([(List::Deny, prefix)]);
         let committed = commit(txn, keys, &self.desired, self.filter.capacity(), now)?;
-        self.new_bans_ms.push_back(now.boot_ms);
         let message = self.enforce(committed, now);
         tracing::info!(
             %prefix, scope = %row.scope, reason = %row.reason, rule = row.rule,
@@ -130,12 +94,22 @@ impl<F: Filter> Edge<F> {
         })
     }
 
+    /// Bans of a network that lengthen its next one.
+    pub(super) fn bans_counted(&self, network: IpNet, now: Now) -> Result<u32, Problem> {
+        let at = |second| UNIX_EPOCH + Duration::from_secs(second);
+        let ends: Vec<_> = self.store.ban_ends(network)?.into_iter().map(at).collect();
+        Ok(ladder::counted(&self.settings.bans, &ends, at(now.wall_s())))
+    }
+
     fn ban_guardrail(&self, prefix: IpNet, request: &BanRequest) -> Option<String> {
-        if let Err(why) = covers_nobody(prefix, &(self.protected)()) {
+        let wall_s = self.now().wall_s();
+        let protected = (self.protected)();
+        if let Err(why) = check(prefix, request.scope, &protected, &self.desired, wall_s) {
             return Some(why.to_string());
         }
+        // For a ban, an allow entry speaks for its sources whatever its scope.
         let source = relay_core::prefix::host(request.address);
-        let (allow, _) = self.desired.covering(List::Allow, source, self.now().wall_s()).next()?;
+        let (allow, _) = self.desired.covering(List::Allow, source, wall_s).next()?;
         Some(format!("{} is on the allow list, by {allow}", source.addr()))
     }
 
@@ -152,20 +126,5 @@ impl<F: Filter> Edge<F> {
             duration_s: None,
             message: None,
         })
-    }
-
-    fn ban_cap(&mut self) -> Result<Option<String>, Problem> {
-        let now = self.now();
-        let max = self.settings.bans.max_live;
-        if self.store.live_bans(now.wall_s())? >= max {
-            return Ok(Some(format!("{max} bans are in force, the most there may be")));
-        }
-        let since = now.boot_ms.saturating_sub(MINUTE_MS);
-        while self.new_bans_ms.front().is_some_and(|&at| at < since) {
-            self.new_bans_ms.pop_front();
-        }
-        let max = self.settings.bans.max_new_per_minute;
-        let reached = self.new_bans_ms.len() >= max;
-        Ok(reached.then(|| format!("{max} new bans were made in a minute, the most there may be")))
     }
 }

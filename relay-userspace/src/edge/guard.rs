@@ -1,70 +1,51 @@
-//! Which entries may not be made. Pure.
+//! Which deny entries may not be made: the policy of [`guardrails`], fed from the lists.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use relay_common::entry::Scope;
-use relay_core::prefix::canonical_ip;
-use thiserror::Error;
+use relay_core::ban::guardrails::{self, Guardrail, Protected};
+use relay_core::prefix::host;
 
-use super::protected::{Protected, Role};
+use super::state::Desired;
 
-/// Why a deny entry is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Guardrail {
-    #[error("{prefix} covers {address}, {role}")]
-    Covers { prefix: IpNet, address: IpAddr, role: Role },
-    #[error("{prefix} would have no effect, since {allow} is on the allow list")]
-    Allowed { prefix: IpNet, allow: IpNet },
+/// The addresses that must stay reachable, with the one the administrator who asks is logged in
+/// from: that one matters only to a scope that reaches SSH.
+pub(super) fn with_session(
+    protected: &Protected,
+    session: Option<IpAddr>,
+    scope: Scope,
+) -> Protected {
+    let mut protected = protected.clone();
+    let reaches_ssh = scope.intersects(Scope::of_tcp_port(22));
+    protected.administrators.extend(session.filter(|_| reaches_ssh));
+    protected
 }
 
-/// Whether `prefix` may be denied without cutting off what must stay reachable.
-pub fn covers_nobody(prefix: IpNet, protected: &Protected) -> Result<(), Guardrail> {
-    match protected.addresses.iter().find(|(address, _)| prefix.contains(address)) {
-        None => Ok(()),
-        Some(&(address, role)) => Err(Guardrail::Covers { prefix, address, role }),
-    }
-}
-
-/// Adds the administrator's own address where the scope could cut the session off: mail ports
-/// alone cannot.
-pub fn with_session(protected: &mut Protected, session: Option<IpAddr>, scope: Scope) {
-    if let Some(address) = session
-        && scope.intersects(Scope::of_tcp_port(22))
-    {
-        protected.addresses.push((canonical_ip(address), Role::Session));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wide_prefix_and_the_address_itself_are_refused_by_name() {
-        let gateway: IpAddr = "192.0.2.1".parse().unwrap();
-        let protected = Protected { addresses: vec![(gateway, Role::Gateway)] };
-        for prefix in ["192.0.2.1/32", "192.0.2.0/24", "0.0.0.0/0"] {
-            let prefix: IpNet = prefix.parse().unwrap();
-            let refused = covers_nobody(prefix, &protected).unwrap_err();
-            assert_eq!(
-                refused.to_string(),
-                format!("{prefix} covers 192.0.2.1, a gateway of this machine")
-            );
-        }
-        for prefix in ["192.0.2.2/32", "198.51.100.0/24", "::/0"] {
-            covers_nobody(prefix.parse().unwrap(), &protected).unwrap();
-        }
-    }
-
-    #[test]
-    fn the_session_is_protected_from_scopes_that_reach_it() {
-        let session = Some("::ffff:198.51.100.9".parse().unwrap());
-        let prefix: IpNet = "198.51.100.0/24".parse().unwrap();
-        for (scope, refused) in [(Scope::SMTP, false), (Scope::TCP, true), (Scope::ALL, true)] {
-            let mut protected = Protected::default();
-            with_session(&mut protected, session, scope);
-            assert_eq!(covers_nobody(prefix, &protected).is_err(), refused, "{scope}");
-        }
-    }
+/// Whether `prefix` may be denied for `scope`.
+///
+/// Of the allow list, which may be long, only those entries are looked at that hold the prefix
+/// or a protected address, and allow all that the scope denies.
+pub(super) fn check(
+    prefix: IpNet,
+    scope: Scope,
+    protected: &Protected,
+    desired: &Desired,
+    wall_s: u64,
+) -> Result<(), Guardrail> {
+    let addresses = [
+        &protected.own,
+        &protected.gateways,
+        &protected.resolvers,
+        &protected.inside_hosts,
+        &protected.proxies,
+        &protected.administrators,
+    ];
+    let within = addresses.into_iter().flatten().map(|&address| host(address));
+    let allow: Vec<IpNet> = within
+        .filter(|address| prefix.contains(address))
+        .chain([prefix])
+        .filter_map(|net| desired.allow_over(net, scope, wall_s))
+        .collect();
+    guardrails::check(prefix, protected, &allow)
 }

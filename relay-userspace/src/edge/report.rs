@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
+use relay_core::ban::network_of;
 use relay_core::prefix;
 
 use super::filter::{Filter, FilterError, Mode, Verdict};
@@ -115,7 +116,7 @@ impl<F: Filter> Edge<F> {
             desired,
             agrees: (verdict == PacketVerdict::Denied) == (desired == PacketVerdict::Denied),
             rows,
-            bans: self.store.bans_of(super::bans::network_of(query.address), now.wall_s())?,
+            bans: self.bans_counted(network_of(query.address), now)?,
         })
     }
 

@@ -5,18 +5,19 @@
 //! status, and is written by the next reconciliation.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
+use relay_core::ban::BanPolicy;
+use relay_core::ban::caps::Caps;
+use relay_core::ban::guardrails::Protected;
 
-use super::bans::BanSettings;
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
 use super::filter::{Capacity, Filter, FilterError};
-use super::protected::Protected;
 use super::store::{Key, Store, StoreError, Txn};
 use crate::control::api::{Code, Health, Problem};
 
@@ -34,7 +35,7 @@ const WAKE_AFTER_MAX: Duration = Duration::from_secs(15);
 pub struct EdgeSettings {
     /// The database of lists.
     pub database: PathBuf,
-    pub bans: BanSettings,
+    pub bans: BanPolicy,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
 }
@@ -42,7 +43,7 @@ pub struct EdgeSettings {
 impl EdgeSettings {
     pub fn new(database: PathBuf) -> Self {
         let reconcile_every = Duration::from_secs(60);
-        Self { database, bans: BanSettings::default(), reconcile_every }
+        Self { database, bans: BanPolicy::default(), reconcile_every }
     }
 }
 
@@ -58,8 +59,9 @@ pub struct Edge<F> {
     pub(super) settings: EdgeSettings,
     pub(super) desired: Desired,
     pub(super) health: Health,
-    /// When bans of the last minute were made, in milliseconds since boot.
-    pub(super) new_bans_ms: VecDeque<u64>,
+    pub(super) caps: Caps,
+    /// The instant that stands for the boot, to count distances from.
+    epoch: Instant,
     pub(super) started_s: u64,
     pending: BTreeSet<Key>,
     next_expiry_s: Option<u64>,
@@ -213,10 +215,11 @@ impl<F: Filter> Edge<F> {
             filter,
             clock,
             protected,
+            caps: Caps::new(settings.bans.caps.clone()),
             settings,
             desired,
             health: Health::default(),
-            new_bans_ms: VecDeque::new(),
+            epoch: Instant::now(),
             started_s: now.wall_s(),
             pending: BTreeSet::new(),
             next_expiry_s,
@@ -235,6 +238,11 @@ impl<F: Filter> Edge<F> {
 
     pub(super) fn now(&self) -> Now {
         (self.clock)()
+    }
+
+    /// Time since boot as an instant; only distances between two of them mean anything.
+    pub(super) fn instant(&self, now: Now) -> Instant {
+        self.epoch + Duration::from_millis(now.boot_ms)
     }
 
     pub(super) fn pending(&self) -> u64 {

@@ -21,10 +21,12 @@ use crate::control::api::{Row, Time};
 pub const RULE_SLOT_MAX: u32 = 65_535;
 /// The slot of rules without one of their own.
 pub const RULE_SLOT_OTHER: u32 = 0;
-/// How long a ban counts against its network.
+/// How long a ban is remembered after its end.
 pub const HISTORY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bans remembered for the ladder; beyond it the oldest are forgotten.
 const HISTORY_ROWS_MAX: u64 = 200_000;
+/// Bans of one network that are looked at; no ladder is that long.
+const HISTORY_OF_ONE_MAX: u64 = 100;
 /// The source of rows that bans make.
 pub const SOURCE_BAN: &str = "ban";
 
@@ -40,9 +42,9 @@ CREATE INDEX entry_expires ON entry (expires_s) WHERE expires_s IS NOT NULL;
 CREATE INDEX entry_source ON entry (list, source);
 CREATE INDEX entry_rule ON entry (rule);
 CREATE TABLE rule (slot INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
-CREATE TABLE history (network BLOB NOT NULL, at_s INTEGER NOT NULL);
-CREATE INDEX history_network ON history (network, at_s);
-CREATE INDEX history_at ON history (at_s);
+CREATE TABLE history (network BLOB NOT NULL, ends_s INTEGER NOT NULL);
+CREATE INDEX history_network ON history (network, ends_s);
+CREATE INDEX history_ends ON history (ends_s);
 ";
 
 /// Why the durable lists could not be read or written.
@@ -215,13 +217,15 @@ impl Store {
         Ok(next.map(unsigned))
     }
 
-    /// Bans of a network that still count for the ladder.
-    pub fn bans_of(&self, network: IpNet, wall_s: u64) -> Result<u32, StoreError> {
-        let since = wall_s.saturating_sub(HISTORY_KEPT.as_secs());
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT count(*) FROM history WHERE network = ?1 AND at_s > ?2")?;
-        Ok(statement.query_row(params![prefix_bytes(network), seconds(since)], |row| row.get(0))?)
+    /// When the remembered bans of a network ended or will end, oldest first.
+    pub fn ban_ends(&self, network: IpNet) -> Result<Vec<u64>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT ends_s FROM (SELECT ends_s FROM history WHERE network = ?1 \
+             ORDER BY ends_s DESC LIMIT ?2) ORDER BY ends_s",
+        )?;
+        let limit = seconds(HISTORY_OF_ONE_MAX);
+        let ends = statement.query_map(params![prefix_bytes(network), limit], |row| row.get(0))?;
+        Ok(ends.map(|end| end.map(unsigned)).collect::<Result<_, _>>()?)
     }
 
     /// Rules and their counter slots.
@@ -330,13 +334,13 @@ impl Txn<'_> {
     }
 
     /// Remembers a ban for the ladder, and forgets what is too old or too much.
-    pub fn remember_ban(&self, network: IpNet, wall_s: u64) -> Result<(), StoreError> {
+    pub fn remember_ban(&self, network: IpNet, ends_s: u64, wall_s: u64) -> Result<(), StoreError> {
         self.inner
-            .prepare_cached("INSERT INTO history (network, at_s) VALUES (?1, ?2)")?
-            .execute(params![prefix_bytes(network), seconds(wall_s)])?;
+            .prepare_cached("INSERT INTO history (network, ends_s) VALUES (?1, ?2)")?
+            .execute(params![prefix_bytes(network), seconds(ends_s)])?;
         let since = wall_s.saturating_sub(HISTORY_KEPT.as_secs());
         self.inner
-            .prepare_cached("DELETE FROM history WHERE at_s <= ?1")?
+            .prepare_cached("DELETE FROM history WHERE ends_s <= ?1")?
             .execute([seconds(since)])?;
         let newest: i64 =
             self.inner

@@ -120,16 +120,18 @@ fn old_bans_are_forgotten_and_a_lifted_one_is_forgiven() {
     let network: IpNet = "192.0.2.7/32".parse().unwrap();
     let month = HISTORY_KEPT.as_secs();
     let txn = store.begin().unwrap();
-    txn.remember_ban(network, 1_000).unwrap();
-    txn.remember_ban(network, 2_000).unwrap();
+    txn.remember_ban(network, 1_000, 900).unwrap();
+    txn.remember_ban(network, 2_000, 1_900).unwrap();
     txn.commit().unwrap();
-    assert_eq!(store.bans_of(network, 2_001).unwrap(), 2);
-    assert_eq!(store.bans_of(network, month + 1_000).unwrap(), 1);
+    assert_eq!(store.ban_ends(network).unwrap(), [1_000, 2_000]);
     let txn = store.begin().unwrap();
-    txn.remember_ban("192.0.2.8/32".parse().unwrap(), month + 1_500).unwrap();
+    txn.remember_ban("192.0.2.8/32".parse().unwrap(), month + 9_000, month + 1_000).unwrap();
+    txn.commit().unwrap();
+    assert_eq!(store.ban_ends(network).unwrap(), [2_000]);
+    let txn = store.begin().unwrap();
     txn.forgive(network).unwrap();
     txn.commit().unwrap();
-    assert_eq!(store.bans_of(network, 2_001).unwrap(), 0);
+    assert!(store.ban_ends(network).unwrap().is_empty());
 }
 
 proptest! {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
+use relay_core::ban::guardrails::Guardrail;
 use relay_core::prefix;
 
 use super::clock::Now;
 use super::filter::Filter;
-use super::guard::{Guardrail, covers_nobody, with_session};
+use super::guard::{check, with_session};
 use super::lines::{Line, check_text};
 use super::state::{Edge, commit};
 use super::store::{Key, Put, SOURCE_BAN};
@@ -129,16 +130,13 @@ impl<F: Filter> Edge<F> {
         let mut refused = Vec::new();
         let mut count = 0u64;
         for row in rows {
-            let mut for_scope = protected.clone();
-            with_session(&mut for_scope, care.session, row.scope);
-            let mut check = covers_nobody(row.prefix, &for_scope);
-            if check.is_ok()
-                && care.refuse_shadowed
-                && let Some(allow) = self.desired.allow_over(row.prefix, row.scope, now.wall_s())
-            {
-                check = Err(Guardrail::Allowed { prefix: row.prefix, allow });
+            let protected = with_session(&protected, care.session, row.scope);
+            let checked = check(row.prefix, row.scope, &protected, &self.desired, now.wall_s());
+            let shadowed = matches!(checked, Err(Guardrail::Allowed { .. }));
+            if shadowed && !care.refuse_shadowed {
+                continue;
             }
-            if let Err(why) = check {
+            if let Err(why) = checked {
                 count += 1;
                 if refused.len() < REFUSALS_MAX {
                     refused.push(why.to_string());
