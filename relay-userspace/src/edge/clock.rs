@@ -52,3 +52,8 @@ pub fn system() -> Now {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The second that an entry's `expires_s` is compared with, in the kernel program too.
+pub fn boottime_s() -> u32 {
+    system().boot_s()
+}

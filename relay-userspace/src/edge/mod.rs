@@ -7,10 +7,12 @@
 
 pub mod bans;
 pub mod clock;
+pub mod contract;
 pub mod daemon;
 pub mod desired;
 pub mod filter;
 pub mod guard;
+pub mod kernel;
 pub mod lines;
 pub mod memory;
 pub mod protected;

@@ -17,7 +17,7 @@ use relay_core::ban::guardrails::Protected;
 
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
-use super::filter::{Capacity, Filter, FilterError};
+use super::filter::{Filter, FilterError, MapSizes};
 use super::store::{Key, Store, StoreError, Txn};
 use crate::control::api::{Code, Health, Problem};
 
@@ -164,7 +164,7 @@ impl Desired {
     }
 
     /// Refuses changes that the maps have no room for, before anything is written.
-    fn room(&self, updates: &[(Key, Option<Claim>)], max: Capacity) -> Result<(), Problem> {
+    fn room(&self, updates: &[(Key, Option<Claim>)], max: MapSizes) -> Result<(), Problem> {
         let mut counts = self.counts.clone();
         for ((list, prefix), claim) in updates {
             let is_there = self.claims.contains_key(&(*list, *prefix));
@@ -176,7 +176,7 @@ impl Desired {
             }
         }
         for ((list, v4), count) in counts {
-            let (max, family) = if v4 { (max.v4, "IPv4") } else { (max.v6, "IPv6") };
+            let (max, family) = (u64::from(max.of(list)), if v4 { "IPv4" } else { "IPv6" });
             if count > max {
                 let message = format!(
                     "the {list} list would have {count} {family} prefixes, and there is room for \
@@ -417,7 +417,7 @@ pub(super) fn commit(
     txn: Txn<'_>,
     keys: BTreeSet<Key>,
     desired: &Desired,
-    capacity: Capacity,
+    capacity: MapSizes,
     now: Now,
 ) -> Result<Committed, Problem> {
     let mut updates = Vec::with_capacity(keys.len());
