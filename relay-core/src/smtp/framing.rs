@@ -1,0 +1,219 @@
+//! The only reader of lines in the server: where a command ends, and where a message ends.
+//!
+//! CRLF alone ends a line (RFC 5321 section 2.3.8), and CRLF.CRLF alone ends a message (section
+//! 4.1.1.4). A CR without LF, or a LF without CR, ends nothing anywhere: whoever takes one for a
+//! line end sees other commands in the stream than whoever does not, and that is SMTP smuggling.
+//! What is refused is skipped up to the line end, or end of data, that every server agrees on.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr2;
+
+/// Most octets of a refused line that are skipped in search of its CRLF.
+pub const SKIP_MAX: usize = 64 * 1024;
+
+/// What was found where a command line was due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A whole line, without its CRLF and without any other CR or LF.
+    Complete(BytesMut),
+    /// Longer than the limit. The rest, up to its CRLF, will be skipped.
+    TooLong,
+    /// It holds a CR or LF that is not part of CRLF. The rest, up to its CRLF, will be skipped.
+    BareNewline,
+    /// [`SKIP_MAX`] octets of a refused line, and still no CRLF.
+    Endless,
+}
+
+/// What was found where message content was due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Content, exact but for the dots that RFC 5321 section 4.5.2 takes away.
+    Bytes(Bytes),
+    /// A bare CR or LF. What follows comes as [`Content::Skipped`].
+    BareNewline,
+    /// A line longer than the limit. What follows comes as [`Content::Skipped`].
+    LineTooLong,
+    /// This many octets that belong to content refused before.
+    Skipped(usize),
+    /// The end of the message: all of CRLF.CRLF has been read.
+    End,
+}
+
+/// Bytes from the client, cut into lines or content.
+#[derive(Debug, Default)]
+pub struct Framing {
+    buffer: BytesMut,
+    /// Octets at the start of the buffer that hold no CR or LF.
+    scanned: usize,
+    /// Inside a refused command line: octets skipped so far.
+    skipping_line: Option<usize>,
+    /// Content: the next octet is the first of its line.
+    line_start: bool,
+    /// Content: octets of the present line so far.
+    line_length: usize,
+    /// Content: refused; read on only to find its end.
+    skipping_content: bool,
+}
+
+impl Framing {
+    /// Appends what the socket read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether all that was pushed has been taken.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Drops everything that was pushed, and its memory.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether a new line begins with these octets.
+    pub fn line_begins_with(&self, prefix: &[u8]) -> bool {
+        self.skipping_line.is_none() && self.buffer.starts_with(prefix)
+    }
+
+    /// The next command line of at most `limit` octets, CRLF apart; `None` while it has no end.
+    pub fn next_line(&mut self, limit: usize) -> Option<Line> {
+        if self.skipping_line.is_some() {
+            match self.skip_line() {
+                Some(true) => {}
+                Some(false) => return Some(Line::Endless),
+                None => return None,
+            }
+        }
+        // A CR at `limit` is the last place where the line can end.
+        let window = self.buffer.len().min(limit + 1);
+        let Some(offset) = memchr2(b'\r', b'\n', self.buffer.get(self.scanned..window)?) else {
+            self.scanned = window;
+            return if window > limit {
+                Some(self.refuse_line(window, Line::TooLong))
+            } else {
+                None
+            };
+        };
+        let at = self.scanned + offset;
+        self.scanned = at;
+        match (self.buffer[at], self.buffer.get(at + 1)) {
+            (b'\r', None) => None,
+            (b'\r', Some(b'\n')) => {
+                self.scanned = 0;
+                let line = self.buffer.split_to(at);
+                self.buffer.advance(2);
+                Some(Line::Complete(line))
+            }
+            _ => Some(self.refuse_line(at + 1, Line::BareNewline)),
+        }
+    }
+
+    fn refuse_line(&mut self, length: usize, verdict: Line) -> Line {
+        self.buffer.advance(length);
+        self.scanned = 0;
+        self.skipping_line = Some(0);
+        verdict
+    }
+
+    /// Skips the rest of a refused line. `Some(true)`: its CRLF was found; `Some(false)`: it has
+    /// no end; `None`: more bytes are needed.
+    fn skip_line(&mut self) -> Option<bool> {
+        let skipped = self.skipping_line.unwrap_or(0);
+        let end = memchr::memmem::find(&self.buffer, b"\r\n").map(|at| at + 2);
+        let length = end.unwrap_or_else(|| {
+            // A CR at the very end may yet be half of the CRLF.
+            self.buffer.len() - usize::from(self.buffer.ends_with(b"\r"))
+        });
+        if skipped + length > SKIP_MAX {
+            return Some(false);
+        }
+        self.buffer.advance(length);
+        self.skipping_line = if end.is_some() { None } else { Some(skipped + length) };
+        end.map(|_| true)
+    }
+
+    /// A message begins with the next octet.
+    pub fn begin_content(&mut self) {
+        self.line_start = true;
+        self.line_length = 0;
+        self.skipping_content = false;
+    }
+
+    /// From here to the end of the message nothing is wanted.
+    pub fn skip_content(&mut self) {
+        self.skipping_content = true;
+    }
+
+    /// The next piece of content, as large as the bytes at hand allow; `None` while more are
+    /// needed. Lines longer than `line_limit` octets, CRLF apart, are refused.
+    pub fn next_content(&mut self, line_limit: usize) -> Option<Content> {
+        // Everything before `at` is content, in one piece.
+        let mut at = 0;
+        loop {
+            if self.line_start {
+                match &self.buffer[at..] {
+                    [b'.', ..] if at > 0 => break,
+                    [b'.', b'\r', b'\n', ..] => {
+                        self.buffer.advance(3);
+                        return Some(Content::End);
+                    }
+                    [] | [b'.'] | [b'.', b'\r'] => break,
+                    [b'.', ..] => self.buffer.advance(1),
+                    _ => {}
+                }
+                self.line_start = false;
+                self.line_length = 0;
+            }
+            let rest = &self.buffer[at..];
+            let length = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            let room = line_limit - self.line_length.min(line_limit);
+            let too_long = !self.skipping_content && length > room;
+            // What stands before a fault goes out first, so that faults come in their order.
+            if too_long && at + room > 0 {
+                self.line_length += room;
+                at += room;
+                break;
+            }
+            if too_long {
+                return Some(self.refuse_content(0, Content::LineTooLong));
+            }
+            match &rest[length..] {
+                [] | [b'\r'] => {
+                    self.line_length += length;
+                    at += length;
+                    break;
+                }
+                [b'\r', b'\n', ..] => {
+                    self.line_start = true;
+                    at += length + 2;
+                }
+                _ if self.skipping_content => at += length + 1,
+                _ if at + length > 0 => {
+                    self.line_length += length;
+                    at += length;
+                    break;
+                }
+                _ => return Some(self.refuse_content(1, Content::BareNewline)),
+            }
+        }
+        match at {
+            0 => None,
+            _ if self.skipping_content => {
+                self.buffer.advance(at);
+                Some(Content::Skipped(at))
+            }
+            _ => Some(Content::Bytes(self.buffer.split_to(at).freeze())),
+        }
+    }
+
+    fn refuse_content(&mut self, length: usize, verdict: Content) -> Content {
+        self.buffer.advance(length);
+        self.skipping_content = true;
+        verdict
+    }
+}
+
+#[cfg(test)]
+#[path = "framing_tests.rs"]
+mod tests;

@@ -1,0 +1,166 @@
+//! Command lines: what may come when, and the replies that need nobody's opinion.
+
+use std::time::Instant;
+
+use super::{AuthMode, Effect, NewlinePlace, Phase, Question, Session, SessionEvent, TlsMode};
+use crate::smtp::command::{self, Command};
+use crate::smtp::envelope::{Helo, TlsInfo};
+use crate::smtp::framing::Line;
+use crate::smtp::reply::Reply;
+
+/// The first octets of a TLS handshake record (RFC 8446 section 5.1).
+const CLIENT_HELLO: &[u8] = &[0x16, 0x03];
+
+impl Session {
+    /// Takes the next command line, if there is one.
+    pub(super) fn next_command(&mut self, now: Instant) -> bool {
+        if self.framing.line_begins_with(CLIENT_HELLO) {
+            self.event(SessionEvent::TlsOnPlainPort);
+            self.reply_and_close(Reply::new(554, (5, 5, 0), "TLS begins with STARTTLS here"));
+            return true;
+        }
+        let Some(line) = self.framing.next_line(self.settings.command_line_max) else {
+            return false;
+        };
+        self.clock.command_begins(now);
+        match line {
+            Line::Complete(line) => {
+                let extended = self.helo.as_ref().is_some_and(|helo| helo.extended);
+                match command::parse(&line, extended) {
+                    Ok(command) => self.on_command(command),
+                    Err(error) => self.error(error.reply()),
+                }
+            }
+            refused => self.on_refused_line(&refused),
+        }
+        true
+    }
+
+    pub(super) fn on_refused_line(&mut self, line: &Line) {
+        match line {
+            Line::TooLong => self.error(Reply::new(500, (5, 5, 2), "Line too long")),
+            Line::Endless => {
+                self.event(SessionEvent::EndlessLine);
+                self.reply_and_close(Reply::new(421, (4, 7, 0), "Line without end"));
+            }
+            Line::BareNewline | Line::Complete(_) => {
+                self.event(SessionEvent::BareNewline(NewlinePlace::Command));
+                let text = "Bare CR or LF: lines end in CRLF";
+                self.error(Reply::new(500, (5, 5, 2), text));
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command<'_>) {
+        self.note_pipelining(&command);
+        match command {
+            Command::Ehlo(name) => self.on_hello(name, true),
+            Command::Helo(name) => self.on_hello(name, false),
+            Command::StartTls => self.on_starttls(),
+            Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial),
+            Command::Mail(mail) => self.on_mail(mail),
+            Command::Rcpt(rcpt) => self.on_rcpt(rcpt),
+            Command::Data => self.on_data(),
+            Command::Rset => {
+                self.transaction = None;
+                self.idle(Reply::new(250, (2, 0, 0), "Ok"));
+            }
+            Command::Noop => self.idle(Reply::new(250, (2, 0, 0), "Ok")),
+            // RFC 5321 section 3.5.3: neither confirm nor deny.
+            Command::Vrfy => {
+                let text = "Cannot VRFY, but will take mail and try to deliver it";
+                self.idle(Reply::new(252, (2, 5, 0), text));
+            }
+            Command::Expn => self.idle(Reply::new(502, (5, 5, 1), "EXPN is not implemented")),
+            Command::Help => {
+                let text = "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY QUIT";
+                self.idle(Reply::new(214, (2, 0, 0), text));
+            }
+            Command::Quit => self.reply_and_close(Reply::new(221, (2, 0, 0), "Bye")),
+            Command::Http => {
+                self.event(SessionEvent::Http);
+                self.reply_and_close(Reply::new(554, (5, 5, 0), "This is SMTP, not HTTP"));
+            }
+        }
+    }
+
+    /// RFC 2920 section 3.1: these commands end a group, as their replies decide what may follow;
+    /// and before EHLO's reply no group was offered at all.
+    fn note_pipelining(&mut self, command: &Command<'_>) {
+        let ends_group = match command {
+            Command::Ehlo(_) | Command::Helo(_) | Command::Data | Command::Auth { .. } => true,
+            _ => !self.helo.as_ref().is_some_and(|helo| helo.extended),
+        };
+        if ends_group && !self.framing.is_empty() && !self.pipelining_reported {
+            self.pipelining_reported = true;
+            self.event(SessionEvent::UnauthorisedPipelining);
+        }
+    }
+
+    /// A reply to a command that moves nothing; a flood of them counts as errors.
+    fn idle(&mut self, reply: Reply) {
+        self.idle_commands = self.idle_commands.saturating_add(1);
+        if self.idle_commands > self.settings.idle_commands_max {
+            self.error(Reply::new(450, (4, 7, 0), "Too many commands without a message"));
+        } else {
+            self.reply(reply);
+        }
+    }
+
+    /// RFC 5321 section 4.1.4: EHLO clears buffers like RSET.
+    fn on_hello(&mut self, name: &str, extended: bool) {
+        self.transaction = None;
+        self.helo = Some(Helo { name: name.to_owned(), extended });
+        let mut reply = Reply::plain(250, self.settings.hostname.clone());
+        if extended {
+            reply = reply
+                .line(format!("SIZE {}", self.settings.message_size_max))
+                .line("8BITMIME")
+                .line("PIPELINING")
+                .line("ENHANCEDSTATUSCODES");
+            if self.tls.is_none() && self.settings.tls != TlsMode::Off {
+                reply = reply.line("STARTTLS");
+            }
+            if self.tls.is_some() && self.settings.auth != AuthMode::Off && self.account.is_none() {
+                reply = reply.line("AUTH PLAIN");
+            }
+        }
+        self.idle(reply);
+    }
+
+    /// RFC 3207.
+    fn on_starttls(&mut self) {
+        if self.settings.tls == TlsMode::Off && self.tls.is_none() {
+            return self.error(Reply::new(502, (5, 5, 1), "STARTTLS is not implemented"));
+        }
+        if self.tls.is_some() {
+            return self.error(Reply::new(503, (5, 5, 1), "TLS is already active"));
+        }
+        if self.helo.is_none() {
+            return self.error(hello_first());
+        }
+        // Section 6: what was sent in plaintext must not be taken as said inside TLS.
+        if !self.framing.is_empty() {
+            self.event(SessionEvent::PlaintextBehindStartTls);
+            let text = "Nothing may follow STARTTLS before the handshake";
+            return self.reply_and_close(Reply::new(554, (5, 5, 0), text));
+        }
+        self.reply(Reply::new(220, (2, 0, 0), "Ready to start TLS"));
+        self.ask(Question::Tls, Effect::StartTls);
+    }
+
+    /// Section 4.2: what was known before the handshake is forgotten. Counters of misconduct and
+    /// of messages stay: a handshake does not excuse anything.
+    pub(super) fn on_tls_started(&mut self, info: TlsInfo) {
+        self.framing.clear();
+        self.helo = None;
+        self.account = None;
+        self.transaction = None;
+        self.tls = Some(info);
+        debug_assert!(matches!(self.phase, Phase::Command));
+    }
+}
+
+pub(super) fn hello_first() -> Reply {
+    Reply::new(503, (5, 5, 1), "Send EHLO or HELO first")
+}

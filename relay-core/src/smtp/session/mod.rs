@@ -1,0 +1,326 @@
+//! The receiving session: bytes, times and answers in; effects out.
+//!
+//! The driver loops: take effects until there is none, doing each and answering those that ask;
+//! then, while [`Session::wants_bytes`], read with [`Session::deadline`] as the limit and
+//! [`push`](Session::push) what came. Commands are taken strictly one after the other, so replies
+//! keep their order under PIPELINING. The driver stops reading while an answer is due: the
+//! buffer then never holds more than one read beyond an unfinished line.
+
+mod auth;
+mod clock;
+mod commands;
+mod data;
+mod effect;
+mod header;
+mod settings;
+mod transaction;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+pub use effect::{
+    AbortReason, Answer, AuthRefusal, Effect, NewlinePlace, PlainCredentials, SessionEvent, Verdict,
+};
+pub use settings::{AuthMode, SessionSettings, TlsMode};
+
+use self::clock::Clock;
+use self::data::Incoming;
+use self::transaction::Transaction;
+use super::address::ForwardPath;
+use super::command::MailCommand;
+use super::envelope::{Helo, TlsInfo};
+use super::framing::Framing;
+use super::reply::Reply;
+
+/// Most octets of early talk that are kept as evidence.
+const PREGREET_SHOWN_MAX: usize = 64;
+
+/// Where the dialogue stands.
+#[derive(Debug)]
+enum Phase {
+    /// The banner has not been sent.
+    Banner,
+    /// A command is due.
+    Command,
+    /// The line that answers a 334 is due.
+    AuthLine,
+    /// Content is due.
+    Content(Incoming),
+    /// An answer of the driver is due.
+    Asked(Question),
+    /// Nothing is due any more.
+    Closed,
+}
+
+/// What the driver was asked.
+#[derive(Debug)]
+enum Question {
+    Mail(MailCommand),
+    Recipient(ForwardPath),
+    /// The name that the client gave.
+    Authentication(String),
+    Tls,
+    Open,
+    Store,
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<SessionSettings>,
+    framing: Framing,
+    effects: VecDeque<Effect>,
+    phase: Phase,
+    clock: Clock,
+    tls: Option<TlsInfo>,
+    helo: Option<Helo>,
+    account: Option<String>,
+    transaction: Option<Transaction>,
+    messages: usize,
+    errors: u32,
+    refusals: u32,
+    auth_failures: u32,
+    idle_commands: u32,
+    pipelining_reported: bool,
+    shutting_down: bool,
+}
+
+impl Session {
+    /// A session on a fresh connection, silent until [`greet`](Self::greet). `tls_already`: the
+    /// connection has been in TLS from its start (RFC 8314).
+    pub fn new(settings: Arc<SessionSettings>, tls_already: Option<TlsInfo>, now: Instant) -> Self {
+        Self {
+            framing: Framing::default(),
+            effects: VecDeque::new(),
+            phase: Phase::Banner,
+            clock: Clock::new(&settings, now),
+            tls: tls_already,
+            helo: None,
+            account: None,
+            transaction: None,
+            messages: 0,
+            errors: 0,
+            refusals: 0,
+            auth_failures: 0,
+            idle_commands: 0,
+            pipelining_reported: false,
+            shutting_down: false,
+            settings,
+        }
+    }
+
+    /// Sends the banner. Bytes pushed before are early talk: evidence, and the end of the
+    /// session; a driver that waits with the banner learns who does not (RFC 5321 section 3.1).
+    pub fn greet(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Banner) {
+            let banner = format!("{} ESMTP Postern", self.settings.hostname);
+            self.reply(Reply::plain(220, banner));
+            self.await_command(now);
+        }
+    }
+
+    /// Instead of the banner: this reply (554 or 421), and the end.
+    pub fn turn_away(&mut self, reply: Reply) {
+        if matches!(self.phase, Phase::Banner) {
+            self.reply_and_close(reply);
+        }
+    }
+
+    /// Takes what the socket read.
+    pub fn push(&mut self, bytes: &[u8], now: Instant) {
+        match self.phase {
+            _ if bytes.is_empty() => {}
+            Phase::Closed => {}
+            Phase::Banner => {
+                let shown = &bytes[..bytes.len().min(PREGREET_SHOWN_MAX)];
+                self.event(SessionEvent::Pregreet(Bytes::copy_from_slice(shown)));
+                let text = "You spoke before the greeting";
+                self.reply_and_close(Reply::new(554, (5, 5, 0), text));
+            }
+            // Read before the handshake, so not protected by it.
+            Phase::Asked(Question::Tls) => {
+                self.event(SessionEvent::PlaintextBehindStartTls);
+                self.close();
+            }
+            _ => {
+                self.clock.octets(bytes.len(), now);
+                self.framing.push(bytes);
+            }
+        }
+    }
+
+    /// The next thing to do. `None`: bytes are wanted, or the answer to what was asked.
+    pub fn next_effect(&mut self, now: Instant) -> Option<Effect> {
+        loop {
+            if let Some(effect) = self.effects.pop_front() {
+                return Some(effect);
+            }
+            let progress = match self.phase {
+                Phase::Command if self.shutting_down => {
+                    self.reply_and_close(shutting_down());
+                    true
+                }
+                Phase::Command => self.next_command(now),
+                Phase::AuthLine => self.next_auth_line(now),
+                Phase::Content(_) => self.next_content(now),
+                Phase::Banner | Phase::Asked(_) | Phase::Closed => false,
+            };
+            if !progress {
+                return None;
+            }
+        }
+    }
+
+    /// Whether the driver should read: no answer is due, and the session is not over. Ask when
+    /// [`next_effect`](Self::next_effect) has nothing more.
+    pub fn wants_bytes(&self) -> bool {
+        !matches!(self.phase, Phase::Asked(_) | Phase::Closed)
+    }
+
+    /// Whether nothing will follow.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Takes the answer to the last effect that asked. After the end of the session it is
+    /// ignored: the peer may go while the driver looks something up.
+    pub fn answer(&mut self, answer: Answer, now: Instant) {
+        let question = match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Asked(question) => question,
+            Phase::Closed => return,
+            other => {
+                self.phase = other;
+                return self.mismatch();
+            }
+        };
+        self.await_command(now);
+        match (question, answer) {
+            (Question::Mail(mail), Answer::Mail(verdict)) => self.on_mail_verdict(mail, verdict),
+            (Question::Recipient(path), Answer::Recipient(verdict)) => {
+                self.on_recipient_verdict(path, verdict);
+            }
+            (Question::Authentication(name), Answer::Authenticated(result)) => {
+                self.on_authenticated(name, result);
+            }
+            (Question::Tls, Answer::TlsStarted(info)) => self.on_tls_started(info),
+            (Question::Open, Answer::MessageOpened(result)) => self.on_opened(result, now),
+            (Question::Store, Answer::Stored(result)) => self.on_stored(result),
+            _ => self.mismatch(),
+        }
+    }
+
+    /// The time by which the client must have finished what is due. It counts while the driver
+    /// reads, not while it owes an answer.
+    pub fn deadline(&self) -> Instant {
+        self.clock.deadline(&self.settings)
+    }
+
+    /// The deadline passed while the driver was reading.
+    pub fn timed_out(&mut self, _now: Instant) {
+        if self.wants_bytes() {
+            self.abort_message(AbortReason::TimedOut);
+            self.event(SessionEvent::TimedOut);
+            self.reply_and_close(Reply::new(421, (4, 4, 2), "Timeout: you took too long"));
+        }
+    }
+
+    /// The service stops: the session ends at the next command boundary, a message that has
+    /// begun to arrive first.
+    pub fn shut_down(&mut self) {
+        self.shutting_down = true;
+        if matches!(self.phase, Phase::Banner) {
+            self.reply_and_close(shutting_down());
+        }
+    }
+
+    /// The connection ended or failed, TLS close_notify included. What is unfinished is dropped;
+    /// a message that is being stored stays stored, as its end had been read.
+    pub fn peer_closed(&mut self) {
+        if !self.is_closed() {
+            self.abort_message(AbortReason::PeerClosed);
+            self.close();
+        }
+    }
+
+    /// Who the client said it is.
+    pub fn helo(&self) -> Option<&Helo> {
+        self.helo.as_ref()
+    }
+
+    /// The TLS in force.
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.tls.as_ref()
+    }
+
+    /// The account that the client authenticated as.
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
+    fn await_command(&mut self, now: Instant) {
+        self.phase = Phase::Command;
+        self.clock.command_begins(now);
+    }
+
+    fn ask(&mut self, question: Question, effect: Effect) {
+        self.phase = Phase::Asked(question);
+        self.effects.push_back(effect);
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.effects.push_back(Effect::Reply(reply));
+    }
+
+    fn event(&mut self, event: SessionEvent) {
+        self.effects.push_back(Effect::Event(event));
+    }
+
+    fn reply_and_close(&mut self, reply: Reply) {
+        self.reply(reply);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.framing.clear();
+        self.transaction = None;
+        self.effects.push_back(Effect::Close);
+    }
+
+    /// A protocol error: counted, and the last one permitted ends the session in its place.
+    fn error(&mut self, reply: Reply) {
+        self.errors += 1;
+        if self.errors < self.settings.errors_max {
+            return self.reply(reply);
+        }
+        self.event(SessionEvent::TooManyErrors);
+        self.reply_and_close(Reply::new(421, (4, 7, 0), "Too many errors"));
+    }
+
+    /// A refusal by policy: counted apart, as an honest list may have many dead recipients.
+    fn refuse(&mut self, reply: Reply) {
+        self.refusals += 1;
+        if self.refusals < self.settings.refusals_max {
+            return self.reply(reply);
+        }
+        self.event(SessionEvent::TooManyRefusals);
+        self.reply_and_close(Reply::new(421, (4, 7, 0), "Too many refused addresses"));
+    }
+
+    fn mismatch(&mut self) {
+        self.abort_message(AbortReason::PeerClosed);
+        self.event(SessionEvent::AnswerMismatch);
+        self.reply_and_close(Reply::new(421, (4, 3, 0), "Internal error"));
+    }
+}
+
+fn shutting_down() -> Reply {
+    Reply::new(421, (4, 3, 2), "Service is shutting down")
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,87 @@
+//! MAIL and RCPT: the envelope as it grows.
+
+use super::commands::hello_first;
+use super::{AuthMode, Effect, Question, Session, TlsMode, Verdict};
+use crate::smtp::address::ForwardPath;
+use crate::smtp::command::{MailCommand, RcptCommand};
+use crate::smtp::reply::Reply;
+
+/// From an accepted MAIL to the end of data, RSET or EHLO.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub mail: MailCommand,
+    pub recipients: Vec<ForwardPath>,
+}
+
+impl Session {
+    pub(super) fn on_mail(&mut self, mail: MailCommand) {
+        if self.helo.is_none() {
+            return self.error(hello_first());
+        }
+        // RFC 3207 section 4.
+        if self.settings.tls == TlsMode::Require && self.tls.is_none() {
+            let text = "Must issue a STARTTLS command first";
+            return self.error(Reply::new(530, (5, 7, 0), text));
+        }
+        // RFC 4954 section 6.
+        if self.settings.auth == AuthMode::Require && self.account.is_none() {
+            return self.error(Reply::new(530, (5, 7, 0), "Authentication required"));
+        }
+        if self.transaction.is_some() {
+            return self.error(Reply::new(503, (5, 5, 1), "MAIL was given already"));
+        }
+        // RFC 5321 section 4.2.1: 421 ends the session, and the client comes back for the rest.
+        if self.messages >= self.settings.messages_max {
+            let text = "Too many messages in one session";
+            return self.reply_and_close(Reply::new(421, (4, 7, 0), text));
+        }
+        // RFC 4954 section 5 gives AUTH= to servers that offer AUTH.
+        if mail.auth.is_some() && self.settings.auth == AuthMode::Off {
+            return self.error(Reply::new(555, (5, 5, 4), "Parameter not recognized"));
+        }
+        // RFC 1870 section 6.1.
+        if mail.size.is_some_and(|size| size > self.settings.message_size_max) {
+            return self.reply(too_large());
+        }
+        self.ask(Question::Mail(mail.clone()), Effect::CheckMail(mail));
+    }
+
+    pub(super) fn on_mail_verdict(&mut self, mail: MailCommand, verdict: Verdict) {
+        match verdict {
+            Verdict::Accept => {
+                self.transaction = Some(Transaction { mail, recipients: Vec::new() });
+                self.reply(Reply::new(250, (2, 1, 0), "Sender ok"));
+            }
+            Verdict::Refuse(reply) => self.refuse(reply),
+            Verdict::RefuseAndClose(reply) => self.reply_and_close(reply),
+        }
+    }
+
+    pub(super) fn on_rcpt(&mut self, rcpt: RcptCommand) {
+        let Some(transaction) = &self.transaction else {
+            return self.error(Reply::new(503, (5, 5, 1), "Send MAIL first"));
+        };
+        // RFC 5321 section 4.5.3.1.10: 452, and the client sends to the rest another time.
+        if transaction.recipients.len() >= self.settings.recipients_max {
+            return self.refuse(Reply::new(452, (4, 5, 3), "Too many recipients"));
+        }
+        self.ask(Question::Recipient(rcpt.forward_path.clone()), Effect::CheckRecipient(rcpt));
+    }
+
+    pub(super) fn on_recipient_verdict(&mut self, path: ForwardPath, verdict: Verdict) {
+        match verdict {
+            Verdict::Accept => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.recipients.push(path);
+                }
+                self.reply(Reply::new(250, (2, 1, 5), "Recipient ok"));
+            }
+            Verdict::Refuse(reply) => self.refuse(reply),
+            Verdict::RefuseAndClose(reply) => self.reply_and_close(reply),
+        }
+    }
+}
+
+pub(super) fn too_large() -> Reply {
+    Reply::new(552, (5, 3, 4), "Message is larger than permitted")
+}
