@@ -167,8 +167,16 @@ impl Framing {
             }
             let rest = &self.buffer[at..];
             let length = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-            if !self.skipping_content && self.line_length + length > line_limit {
-                return Some(self.refuse_content(at + length, Content::LineTooLong));
+            let room = line_limit - self.line_length.min(line_limit);
+            let too_long = !self.skipping_content && length > room;
+            // What stands before a fault goes out first, so that faults come in their order.
+            if too_long && at + room > 0 {
+                self.line_length += room;
+                at += room;
+                break;
+            }
+            if too_long {
+                return Some(self.refuse_content(0, Content::LineTooLong));
             }
             match &rest[length..] {
                 [] | [b'\r'] => {
@@ -181,7 +189,12 @@ impl Framing {
                     at += length + 2;
                 }
                 _ if self.skipping_content => at += length + 1,
-                _ => return Some(self.refuse_content(at + length + 1, Content::BareNewline)),
+                _ if at + length > 0 => {
+                    self.line_length += length;
+                    at += length;
+                    break;
+                }
+                _ => return Some(self.refuse_content(1, Content::BareNewline)),
             }
         }
         match at {

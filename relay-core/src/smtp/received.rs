@@ -185,7 +185,7 @@ mod tests {
                 protocol: "ESMTP",
                 tls: None,
                 id: "1",
-                recipient: Some(&name),
+                recipient: Some(&format!("{name}>")),
                 at: at(0),
             };
             let text = field.to_string();

@@ -134,6 +134,25 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<MessageSummary> {
     })
 }
 
+/// A row that cannot be read is listed all the same, so that it can be deleted.
+fn summary_or_damage(row: &Row<'_>) -> rusqlite::Result<MessageSummary> {
+    summary(row).or_else(|error| {
+        Ok(MessageSummary {
+            id: QueueId::from_row(row.get(0)?),
+            reverse_path: String::new(),
+            received: SystemTime::UNIX_EPOCH,
+            size: 0,
+            recipients: 0,
+            first_recipient: None,
+            attempts: 0,
+            next_attempt: None,
+            error: None,
+            badmail: 0,
+            quarantined: Some(format!("the row cannot be read: {error}")),
+        })
+    })
+}
+
 pub(super) fn list(
     reader: &Reader,
     filter: &Filter,
@@ -144,8 +163,8 @@ pub(super) fn list(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let after = after.map_or(-1, QueueId::row);
     let mut statement = reader.prepare_cached(&sql)?;
-    let rows =
-        statement.query_map(params![filter.sender(), filter.domain(), after, limit], summary)?;
+    let rows = statement
+        .query_map(params![filter.sender(), filter.domain(), after, limit], summary_or_damage)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

@@ -4,17 +4,27 @@ use super::body::{self, BodyFolders, Checksum, Content};
 use super::message::{DueCursor, DueRecipient, LoadedMessage, Route, from_ms, to_ms};
 use super::schema::NEVER;
 use super::{QueueId, StoreError};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::SystemTime;
 
 pub(super) type Reader = Connection;
+
+/// A page of what is due.
+#[derive(Debug, Default)]
+pub(super) struct DuePage {
+    pub(super) recipients: Vec<DueRecipient>,
+    /// Where to go on; `None` at the end.
+    pub(super) next: Option<DueCursor>,
+    /// Messages with a row here that cannot be read.
+    pub(super) damaged: Vec<(QueueId, String)>,
+}
 
 pub(super) fn due(
     reader: &Reader,
     now: SystemTime,
     cursor: DueCursor,
     limit: usize,
-) -> Result<(Vec<DueRecipient>, Option<DueCursor>), StoreError> {
+) -> Result<DuePage, StoreError> {
     let mut statement = reader.prepare_cached(
         "SELECT message, ordinal, address, domain, inbound, rule, attempts, due_ms FROM recipients
          WHERE due_ms <= ?1 AND (due_ms, message, ordinal) > (?2, ?3, ?4)
@@ -28,26 +38,36 @@ pub(super) fn due(
         cursor.ordinal,
         limit
     ])?;
-    let mut found = Vec::new();
+    let mut page = DuePage::default();
+    let mut read = 0;
     let mut last = None;
     while let Some(row) = rows.next()? {
-        let ordinal: u32 = row.get(1)?;
-        let inbound: bool = row.get(4)?;
-        let due_ms: i64 = row.get(7)?;
-        last = Some(DueCursor { due_ms, message: row.get(0)?, ordinal: i64::from(ordinal) });
-        found.push(DueRecipient {
-            message: QueueId::from_row(row.get(0)?),
-            ordinal,
-            address: row.get(2)?,
-            domain: row.get(3)?,
-            route: if inbound { Route::Inbound } else { Route::Relay },
-            rule: row.get(5)?,
-            attempts: row.get(6)?,
-            due: from_ms(due_ms),
-        });
+        read += 1;
+        last = Some(DueCursor { due_ms: row.get(7)?, message: row.get(0)?, ordinal: row.get(1)? });
+        match due_recipient(row).map_err(StoreError::from) {
+            Ok(recipient) => page.recipients.push(recipient),
+            Err(StoreError::Damaged(reason)) => {
+                page.damaged.push((QueueId::from_row(row.get(0)?), reason));
+            }
+            Err(other) => return Err(other),
+        }
     }
-    let full = i64::try_from(found.len()).is_ok_and(|length| length == limit);
-    Ok((found, last.filter(|_| full)))
+    page.next = last.filter(|_| read == limit);
+    Ok(page)
+}
+
+fn due_recipient(row: &Row<'_>) -> rusqlite::Result<DueRecipient> {
+    let inbound: bool = row.get(4)?;
+    Ok(DueRecipient {
+        message: QueueId::from_row(row.get(0)?),
+        ordinal: row.get(1)?,
+        address: row.get(2)?,
+        domain: row.get(3)?,
+        route: if inbound { Route::Inbound } else { Route::Relay },
+        rule: row.get(5)?,
+        attempts: row.get(6)?,
+        due: from_ms(row.get(7)?),
+    })
 }
 
 pub(super) fn next_due(reader: &Reader, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {

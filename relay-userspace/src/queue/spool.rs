@@ -170,14 +170,18 @@ impl Spool {
     }
 
     /// Recipients due at `now` behind `cursor`, at most `limit`, in order of their due time; and
-    /// where to go on, or `None` at the end.
+    /// where to go on, or `None` at the end. Messages with damaged recipients are put aside.
     pub async fn due(
         &self,
         now: SystemTime,
         cursor: DueCursor,
         limit: usize,
     ) -> Result<(Vec<DueRecipient>, Option<DueCursor>), StoreError> {
-        self.read(move |reader| read::due(reader, now, cursor, limit)).await
+        let page = self.read(move |reader| read::due(reader, now, cursor, limit)).await?;
+        for (id, reason) in page.damaged {
+            self.put_aside(id, reason).await?;
+        }
+        Ok((page.recipients, page.next))
     }
 
     /// When the next recipient after `now` becomes due.

@@ -79,16 +79,21 @@ impl Session {
         let size_max = self.settings.message_size_max;
         match content {
             Content::Bytes(bytes) => {
-                incoming.size = incoming.size.saturating_add(bytes.len() as u64);
-                let fault = match incoming.header.feed(&bytes) {
-                    _ if incoming.size > size_max => Some(AbortReason::TooLarge),
-                    Ok(()) => None,
+                // Faults in the order of their octets, however those were cut.
+                let room = usize::try_from(size_max - incoming.size).unwrap_or(usize::MAX);
+                let fault = match incoming.header.feed(&bytes[..bytes.len().min(room)]) {
                     Err(HeaderFault::TooLarge) => Some(AbortReason::HeaderTooLarge),
                     Err(HeaderFault::TooManyReceived) => Some(AbortReason::Loop),
+                    Ok(()) if bytes.len() > room => Some(AbortReason::TooLarge),
+                    Ok(()) => None,
                 };
+                incoming.size = incoming.size.saturating_add(bytes.len() as u64);
                 match fault {
                     None => self.effects.push_back(Effect::Body(bytes)),
-                    Some(fault) => self.refuse_message(fault),
+                    Some(fault) => {
+                        self.refuse_message(fault);
+                        self.give_up_on_endless();
+                    }
                 }
             }
             Content::BareNewline => {
@@ -98,10 +103,7 @@ impl Session {
             Content::LineTooLong => self.refuse_message(AbortReason::LineTooLong),
             Content::Skipped(count) => {
                 incoming.size = incoming.size.saturating_add(count as u64);
-                if incoming.size > size_max.saturating_mul(2).saturating_add(SKIP_SLACK) {
-                    let fault = incoming.fault.unwrap_or(AbortReason::TooLarge);
-                    self.reply_and_close(fault_reply(fault));
-                }
+                self.give_up_on_endless();
             }
             Content::End => self.end_message(now),
         }
@@ -114,6 +116,15 @@ impl Session {
             incoming.fault = Some(fault);
             self.framing.skip_content();
             self.effects.push_back(Effect::AbortMessage(fault));
+        }
+    }
+
+    /// Ends the session when a refused message goes on and on.
+    fn give_up_on_endless(&mut self) {
+        let size_max = self.settings.message_size_max;
+        let Phase::Content(Incoming { size, fault: Some(fault), .. }) = self.phase else { return };
+        if size > size_max.saturating_mul(2).saturating_add(SKIP_SLACK) {
+            self.reply_and_close(fault_reply(fault));
         }
     }
 

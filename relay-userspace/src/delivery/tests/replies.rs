@@ -53,6 +53,30 @@ async fn a_connection_ends_after_its_share_of_messages() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_of_idleness_costs_no_attempt() {
+    let mails = AtomicUsize::new(0);
+    let script = move |line: &str| {
+        // Consulted twice for each command, so the second MAIL is the third time.
+        if line.starts_with("MAIL") && mails.fetch_add(1, Ordering::SeqCst) == 2 {
+            return Answer::Drop;
+        }
+        Answer::Usual
+    };
+    let mut sink = Sink::start(Arc::new(script), None).await;
+    let mut settings = to_sink(&sink);
+    settings.connections_per_destination_max = 1;
+    settings.linger = Duration::from_secs(20);
+    let gateway = Gateway::start(settings);
+    for _ in 0..2 {
+        gateway.send("s@y.example", &["a@x.example"], b"x\r\n").await;
+        sink.next().await;
+    }
+    gateway.until_empty().await;
+    assert_eq!(sink.connections(), 2);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn each_recipient_has_a_fate_of_its_own_and_the_sender_is_told() {
     let script = |line: &str| match line {
         "RCPT TO:<later@x.example>" => Answer::Say("450 4.2.1 busy"),
@@ -133,7 +157,7 @@ async fn the_stage_decides_between_later_and_never() {
 
 #[tokio::test]
 async fn what_is_deferred_is_tried_again_until_it_is_taken_once() {
-    let refusals = Arc::new(AtomicUsize::new(3));
+    let refusals = Arc::new(AtomicUsize::new(5));
     let left = Arc::clone(&refusals);
     let script = move |line: &str| {
         let decrease = |n: usize| n.checked_sub(1);

@@ -63,6 +63,7 @@ impl Sink {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::SeqCst);
+                socket.set_nodelay(true).unwrap();
                 let peer =
                     Peer { script: Arc::clone(&script), taken: sender.clone(), tls: tls.clone() };
                 tokio::spawn(peer.serve(socket));

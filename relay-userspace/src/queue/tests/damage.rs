@@ -73,6 +73,24 @@ async fn a_damaged_row_is_put_aside() {
 }
 
 #[tokio::test]
+async fn a_damaged_recipient_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let (hurt, well) = two_messages(&spool, 900).await;
+    let database = rusqlite::Connection::open(folder.path().join("queue.sqlite")).unwrap();
+    let damage = "UPDATE recipients SET address = x'ff00' WHERE message = ?1";
+    assert_eq!(database.execute(damage, [hurt.row()]).unwrap(), 1);
+    assert_eq!(due(&spool).await, [(well, 0)]);
+    assert_eq!((spool.damaged_total(), spool.stats().await.unwrap().quarantined), (1, 1));
+    assert_eq!(due(&spool).await, [(well, 0)]);
+    assert_eq!(spool.damaged_total(), 1, "put aside once");
+    let listed = spool.list(Filter::default(), None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|message| message.id).collect::<Vec<_>>(), [hurt, well]);
+    assert!(listed[0].quarantined.is_some());
+    assert_eq!(spool.delete(vec![hurt]).await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn orphans_are_swept_and_foreign_files_are_not() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
