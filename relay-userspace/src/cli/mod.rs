@@ -1,1 +1,68 @@
-//!
+//! The command line. It speaks to the control sockets alone: it never opens a map, a database or a
+//! queue file.
+
+mod account;
+pub mod args;
+mod lists;
+mod output;
+mod password;
+mod queue;
+pub mod session;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, Global, RelayArgs};
+use relay_common::entry::List;
+use session::{Exit, Failure, Session};
+
+/// The commands that are not the CLI's own.
+pub trait Bodies {
+    fn run(&self, global: &Global, args: &EdgeArgs) -> ExitCode;
+    fn edge(&self, global: &Global, args: &EdgeArgs) -> ExitCode;
+    fn relay(&self, global: &Global, args: &RelayArgs) -> ExitCode;
+    fn config(&self, global: &Global, command: ConfigCommand) -> ExitCode;
+}
+
+/// Reads the process's arguments and does what they say.
+pub fn main(bodies: &dyn Bodies) -> ExitCode {
+    dispatch(Cli::parse(), bodies)
+}
+
+/// Does what a parsed command line says.
+pub fn dispatch(cli: Cli, bodies: &dyn Bodies) -> ExitCode {
+    match cli.command {
+        Command::Run(args) => bodies.run(&cli.global, &args),
+        Command::Edge(args) => bodies.edge(&cli.global, &args),
+        Command::Relay(args) => bodies.relay(&cli.global, &args),
+        Command::Config(command) => bodies.config(&cli.global, command),
+        Command::Client(command) => session::with_terminal(&cli.global, command),
+    }
+}
+
+/// Carries out one client command.
+pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    match command {
+        ClientCommand::Deny(command) => lists::deny(command, on).await,
+        ClientCommand::Allow(command) => lists::allow(command, on).await,
+        ClientCommand::NeverRoute(command) => lists::never_route(command, on).await,
+        ClientCommand::Queue(command) => queue::execute(command, on).await,
+        ClientCommand::Account(command) => account::execute(command, on).await,
+        ClientCommand::Status => watch::status(on).await,
+        ClientCommand::Stats => watch::stats(on).await,
+        ClientCommand::Explain { address, port } => watch::explain(address, port, on).await,
+    }
+}
+
+/// How messages call a list.
+const fn called(list: List) -> &'static str {
+    match list {
+        List::Allow => "allow list",
+        List::Deny => "deny list",
+    }
+}
+
+#[cfg(test)]
+mod tests;

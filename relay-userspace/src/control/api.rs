@@ -403,8 +403,10 @@ pub struct EdgeStatus {
     pub version: String,
     pub time: Time,
     pub started: Time,
-    pub interface: String,
-    /// `native`, `generic` or `userspace`.
+    /// `None` without a kernel program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// `native`, `generic`, `userspace` or `detached`.
     pub mode: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program_id: Option<u32>,

@@ -1,0 +1,268 @@
+//! `deny`, `allow` and `never-route`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use relay_common::entry::{List, Scope};
+
+use super::args::{
+    AddArgs, AllowCommand, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand,
+};
+use super::called;
+use super::output::{counted, expiry, table};
+use super::session::{Exit, Failure, Session};
+use crate::control::api::*;
+use crate::edge::lines;
+use crate::edge::server::IMPORT_BYTES_MAX;
+
+pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    match command {
+        DenyCommand::Add { what, scope, force } => add(List::Deny, what, scope, force, on).await,
+        DenyCommand::Import { what, scope, force } => {
+            import(List::Deny, what, scope, force, on).await
+        }
+        DenyCommand::Other(command) => other(List::Deny, command, on).await,
+    }
+}
+
+pub(super) async fn allow(command: AllowCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    match command {
+        AllowCommand::Add { what, scope } => add(List::Allow, what, scope, false, on).await,
+        AllowCommand::Import { what, scope } => import(List::Allow, what, scope, false, on).await,
+        AllowCommand::Other(command) => other(List::Allow, command, on).await,
+    }
+}
+
+async fn add(
+    list: List,
+    what: AddArgs,
+    scope: Scope,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let request = AddRequest {
+        prefixes: what.prefixes,
+        scope,
+        ttl_s: what.ttl.map(|ttl| ttl.as_secs()),
+        comment: what.reason,
+        force,
+        session: on.from,
+    };
+    let changed = on.edge.add(list, &request).await?;
+    tell(list, &changed, on)
+}
+
+async fn import(
+    list: List,
+    what: ImportArgs,
+    scope: Scope,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let from_input = what.file == Path::new("-");
+    let shown = if from_input { "stdin".into() } else { what.file.display().to_string() };
+    let failed = |error| Failure::Said(format!("cannot read {shown}: {error}"));
+    let mut text = Vec::new();
+    let limit = IMPORT_BYTES_MAX as u64 + 1;
+    if from_input {
+        (&mut *on.input).take(limit).read_to_end(&mut text).map_err(failed)?;
+    } else {
+        let file = File::open(&what.file).map_err(failed)?;
+        file.take(limit).read_to_end(&mut text).map_err(failed)?;
+    }
+    if text.len() > IMPORT_BYTES_MAX {
+        let mib = IMPORT_BYTES_MAX >> 20;
+        return Err(Failure::Said(format!("{shown} is larger than {mib} MiB (split it)")));
+    }
+    let file_name = what.file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let name = what.name.or(file_name.filter(|_| !from_input)).unwrap_or_else(|| "stdin".into());
+    let query = ImportQuery { name, scope, replace: what.replace, force, session: on.from };
+    let changed = match on.edge.import(list, &query, text.into()).await {
+        Err(crate::control::client::ClientError::Problem(problem)) if !on.json => {
+            // The first is in the message itself.
+            for detail in problem.details.iter().skip(1) {
+                writeln!(on.err, "{detail}")?;
+            }
+            return Err(crate::control::client::ClientError::Problem(problem).into());
+        }
+        other => other?,
+    };
+    tell(list, &changed, on)
+}
+
+async fn other(list: List, command: ListCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    match command {
+        ListCommand::Del { prefixes, source } => {
+            let changed = on.edge.remove(list, &RemoveRequest { prefixes, source }).await?;
+            tell(list, &changed, on)
+        }
+        ListCommand::List { source } => show(list, source, on).await,
+        ListCommand::Export { source } => export(list, source, on).await,
+        ListCommand::Flush { source, .. } => {
+            let changed = on.edge.flush(list, &FlushRequest { source }).await?;
+            tell(list, &changed, on)
+        }
+    }
+}
+
+/// Says what was changed, what was not found, and what is wrong.
+fn tell(list: List, changed: &Changed, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    on.show(changed, |changed, out| {
+        let mut parts = Vec::new();
+        for (count, verb) in
+            [(changed.added, "added"), (changed.updated, "updated"), (changed.removed, "removed")]
+        {
+            if count > 0 {
+                parts.push(format!("{verb} {}", counted(count, "entry", "entries")));
+            }
+        }
+        if parts.is_empty() {
+            parts.push("nothing changed".to_owned());
+        }
+        writeln!(out, "{}: {}", called(list), parts.join(", "))
+    })?;
+    if changed.shadowed > 0 {
+        let rows = counted(changed.shadowed, "entry has", "entries have");
+        writeln!(on.err, "{rows} no effect, since the allow list covers more")?;
+    }
+    for Missing { prefix, covered_by } in &changed.missing {
+        write!(on.err, "{prefix} is not on the {}", called(list))?;
+        match covered_by {
+            Some(wider) => writeln!(on.err, "; {wider} covers it")?,
+            None => writeln!(on.err)?,
+        }
+    }
+    if let Some(warning) = &changed.warning {
+        writeln!(on.err, "postern: {warning}")?;
+        return Ok(Exit::Failed);
+    }
+    let nothing = changed.added + changed.updated + changed.removed == 0;
+    let asked_to_remove = !changed.missing.is_empty();
+    Ok(if asked_to_remove && nothing { Exit::Nothing } else { Exit::Done })
+}
+
+/// Calls `each` with every page of a list.
+async fn pages(
+    list: List,
+    source: Option<String>,
+    on: &mut Session<'_>,
+    mut each: impl FnMut(&ListPage, &mut Session<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut query = ListQuery { source, ..ListQuery::default() };
+    loop {
+        let page = on.edge.page(list, &query).await?;
+        each(&page, on)?;
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn show(
+    list: List,
+    source: Option<String>,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    const HEADER: [&str; 7] = ["PREFIX", "SCOPE", "REASON", "SOURCE", "RULE", "EXPIRES", "COMMENT"];
+    let mut count = 0u64;
+    if on.json {
+        write!(on.out, "{{\"rows\":[")?;
+    }
+    pages(list, source, on, |page, on| {
+        let first = count == 0;
+        count += page.rows.len() as u64;
+        if on.json {
+            for (index, row) in page.rows.iter().enumerate() {
+                if !first || index > 0 {
+                    write!(on.out, ",")?;
+                }
+                serde_json::to_writer(&mut *on.out, row).map_err(std::io::Error::from)?;
+            }
+            return Ok(());
+        }
+        let rows = page.rows.iter().map(|row| {
+            vec![
+                row.prefix.to_string(),
+                row.scope.to_string(),
+                row.reason.to_string(),
+                row.source.clone(),
+                row.rule.clone(),
+                expiry(row.expires, on.wall_s),
+                row.comment.clone(),
+            ]
+        });
+        Ok(table(on.out, first.then_some(&HEADER[..]), rows)?)
+    })
+    .await?;
+    if on.json {
+        writeln!(on.out, "]}}")?;
+    } else if count == 0 {
+        writeln!(on.out, "the {} is empty", called(list))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn export(
+    list: List,
+    source: Option<String>,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    pages(list, source, on, |page, on| {
+        for row in &page.rows {
+            writeln!(on.out, "{}", lines::format(row, on.wall_s))?;
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Exit::Done)
+}
+
+pub(super) async fn never_route(
+    command: NeverRouteCommand,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let (path, verb, request) = match command {
+        NeverRouteCommand::Add { prefixes, reason } => {
+            let request = NeverRouteRequest { prefixes, comment: reason };
+            ("/v1/never-route", "added", request)
+        }
+        NeverRouteCommand::Del { prefixes } => {
+            let request = NeverRouteRequest { prefixes, comment: String::new() };
+            ("/v1/never-route/remove", "removed", request)
+        }
+        NeverRouteCommand::List => {
+            let list: NeverRoutes = on.relay.get("/v1/never-route").await?;
+            on.show(&list, |list, out| {
+                if list.rules.is_empty() {
+                    return writeln!(out, "the never-route list is empty");
+                }
+                let rows = list.rules.iter().map(|rule| {
+                    vec![rule.prefix.to_string(), rule.source.clone(), rule.comment.clone()]
+                });
+                table(out, Some(&["PREFIX", "SOURCE", "COMMENT"]), rows)
+            })?;
+            return Ok(Exit::Done);
+        }
+    };
+    let done: Affected = on.relay.post(path, &request).await?;
+    tell_affected("never-route list", verb, ("entry", "entries"), &done, on)
+}
+
+/// Says how many things the relay changed, and which it does not have.
+pub(super) fn tell_affected(
+    place: &str,
+    verb: &str,
+    (one, many): (&str, &str),
+    done: &Affected,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    on.show(done, |done, out| {
+        writeln!(out, "{place}: {verb} {}", counted(done.count, one, many))
+    })?;
+    for missing in &done.missing {
+        writeln!(on.err, "{missing} is not in the {place}")?;
+    }
+    Ok(if done.count == 0 && !done.missing.is_empty() { Exit::Nothing } else { Exit::Done })
+}

@@ -1,0 +1,216 @@
+//! `status`, `stats` and `explain`: both daemons are asked, and one that is down hides nothing of
+//! the other.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::output::{counted, expiry, span, table};
+use super::session::{Exit, Failure, Session, exit_of};
+use crate::control::api::*;
+use crate::control::client::ClientError;
+
+/// Both answers, and what stands in the place of one that is missing.
+#[derive(Serialize)]
+struct Both<E, R> {
+    edge: Option<E>,
+    relay: Option<R>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+}
+
+impl<E: Serialize, R: Serialize> Both<E, R> {
+    fn new(edge: Result<E, ClientError>, relay: Result<R, ClientError>) -> (Self, Exit) {
+        let mut exit = Exit::Done;
+        let mut errors = Vec::new();
+        let mut failed = |error: ClientError| {
+            if exit == Exit::Done {
+                exit = exit_of(&error);
+            }
+            errors.push(error.to_string());
+        };
+        let edge = edge.map_err(&mut failed).ok();
+        let relay = relay.map_err(&mut failed).ok();
+        (Self { edge, relay, errors }, exit)
+    }
+
+    fn show(
+        &self,
+        on: &mut Session<'_>,
+        human: impl FnOnce(&Self, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        on.show(self, human)?;
+        if !on.json {
+            for error in &self.errors {
+                writeln!(on.err, "postern: {error}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Facts = Vec<(String, String)>;
+
+fn print(facts: Facts, out: &mut dyn Write) -> io::Result<()> {
+    table(out, None, facts.into_iter().map(|(name, value)| vec![name, value]))
+}
+
+pub(super) async fn status(on: &mut Session<'_>) -> Result<Exit, Failure> {
+    let edge = on.edge.get::<EdgeStatus>("/v1/status").await;
+    let relay = on.relay.get::<RelayStatus>("/v1/status").await;
+    let (both, exit) = Both::new(edge, relay);
+    both.show(on, |both, out| {
+        let mut facts = Facts::new();
+        if let Some(edge) = &both.edge {
+            edge_status(edge, &mut facts);
+        }
+        if let Some(relay) = &both.relay {
+            relay_status(relay, &mut facts);
+        }
+        print(facts, out)
+    })?;
+    Ok(exit)
+}
+
+fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
+    let mut say = |name: &str, value: String| facts.push((name.to_owned(), value));
+    let up = span(edge.time.0.saturating_sub(edge.started.0));
+    say("edge", format!("up {up}, version {}", edge.version));
+    let program = edge.program_id.map_or_else(String::new, |id| format!(", program {id}"));
+    let place = edge.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}"));
+    say("filter", format!("{}{place}{program}; looks up {}", edge.mode, edge.guarded));
+    for (list, count) in &edge.entries {
+        let sources = edge.sources.get(list).into_iter().flatten();
+        let sources: Vec<String> =
+            sources.map(|(source, rows)| format!("{source} {rows}")).collect();
+        let of = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
+        say(list, format!("{}{of}", counted(*count, "prefix", "prefixes")));
+    }
+    say("bans", counted(edge.live_bans, "in force", "in force"));
+    let health = &edge.health;
+    let mut ill = Vec::new();
+    for (count, what) in [
+        (health.pending, "writes to the filter are still to be made"),
+        (health.write_failures, "writes to the filter failed"),
+        (health.drift, "differences between lists and filter repaired"),
+        (health.clock_steps, "times the clock was set"),
+        (health.bans_capped, "bans refused by a cap"),
+        (health.bans_protected, "bans refused by a guardrail"),
+    ] {
+        if count > 0 {
+            ill.push(format!("{count} {what}"));
+        }
+    }
+    if edge.rules_exhausted {
+        ill.push("new rules share one counter, since all are taken".to_owned());
+    }
+    ill.extend(health.last_failure.as_ref().map(|error| format!("last failure: {error}")));
+    say("health", if ill.is_empty() { "good".to_owned() } else { ill.join("; ") });
+}
+
+fn relay_status(relay: &RelayStatus, facts: &mut Facts) {
+    let mut say = |name: &str, value: String| facts.push((name.to_owned(), value));
+    let up = span(relay.time.0.saturating_sub(relay.started.0));
+    say("relay", format!("up {up}, version {}, as {}", relay.version, relay.hostname));
+    for listener in &relay.listeners {
+        let ListenerStatus { name, address, relays } = listener;
+        say("listener", format!("{name} on {address}, relays {relays}"));
+    }
+    say("sessions", relay.sessions.to_string());
+    say("queue", counted(relay.queue_messages, "message", "messages"));
+    if !relay.edge_reachable {
+        say("notice", "the relay does not reach the edge: nothing is banned".to_owned());
+    }
+    for notice in &relay.notices {
+        say("notice", notice.clone());
+    }
+}
+
+pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
+    let edge = on.edge.get::<EdgeStats>("/v1/stats").await;
+    let relay = on.relay.get::<RelayStats>("/v1/stats").await;
+    let (both, exit) = Both::new(edge, relay);
+    both.show(on, |both, out| {
+        let mut facts = Facts::new();
+        let named = |kind: &str, name: &str, count: &u64| (format!("{kind} {name}"), count.to_string());
+        if let Some(edge) = &both.edge {
+            facts.extend(edge.packets.iter().map(|(name, n)| named("packets", name, n)));
+            facts.extend(edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)));
+        }
+        if let Some(relay) = &both.relay {
+            facts.extend(relay.counters.iter().map(|(name, n)| named("relay", name, n)));
+        }
+        print(facts, out)?;
+        let Some(edge) = both.edge.as_ref().filter(|edge| !edge.rules.is_empty()) else {
+            return Ok(());
+        };
+        writeln!(out)?;
+        let rows = edge.rules.iter().map(|rule| {
+            let last = rule.last_hit.map_or_else(String::new, |at| at.to_string());
+            vec![rule.rule.clone(), rule.packets.to_string(), last]
+        });
+        table(out, Some(&["RULE", "PACKETS", "LAST HIT"]), rows)
+    })?;
+    Ok(exit)
+}
+
+pub(super) async fn explain(
+    address: IpAddr,
+    port: u16,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let query = ExplainQuery { address, port };
+    let edge = on.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
+    let relay = on.relay.ask::<RelayExplain>("/v1/explain", &query).await;
+    let (both, exit) = Both::new(edge, relay);
+    let wall_s = on.wall_s;
+    both.show(on, |both, out| {
+        if let Some(edge) = &both.edge {
+            edge_explain(edge, wall_s, out)?;
+        }
+        if let Some(relay) = &both.relay {
+            writeln!(out, "relay:")?;
+            let rows = relay.steps.iter().map(|step| {
+                let ExplainStep { question, outcome, rule, reason } = step.clone();
+                vec![format!("  {question}"), outcome, rule, reason]
+            });
+            table(out, Some(&["  QUESTION", "OUTCOME", "RULE", "REASON"]), rows)?;
+        }
+        Ok(())
+    })?;
+    Ok(exit)
+}
+
+fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Result<()> {
+    let EdgeExplain { address, port, .. } = edge;
+    let by = edge.decided_by.map_or_else(String::new, |prefix| format!(", by {prefix}"));
+    let verdict = match edge.verdict {
+        PacketVerdict::Pass => "passes the filter; no entry speaks about it",
+        PacketVerdict::Allowed => "passes the filter; it is on the allow list",
+        PacketVerdict::Denied => "is dropped by the filter",
+    };
+    writeln!(out, "{address} to port {port} {verdict}{by}")?;
+    if !edge.agrees {
+        let should = if edge.desired == PacketVerdict::Denied { "deny" } else { "not deny" };
+        writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
+    }
+    if edge.bans > 0 {
+        writeln!(out, "{} lengthen its next ban", counted(edge.bans, "ban", "bans"))?;
+    }
+    let rows = edge.rows.iter().map(|found| {
+        let row = &found.row;
+        vec![
+            found.list.to_string(),
+            row.prefix.to_string(),
+            format!("{}{}", row.scope, if found.in_scope { "" } else { " (other ports)" }),
+            row.rule.clone(),
+            row.source.clone(),
+            expiry(row.expires, wall_s),
+            found.packets.to_string(),
+            row.comment.clone(),
+        ]
+    });
+    let header = ["LIST", "PREFIX", "SCOPE", "RULE", "SOURCE", "EXPIRES", "PACKETS", "COMMENT"];
+    table(out, Some(&header), rows)
+}
