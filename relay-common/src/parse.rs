@@ -293,3 +293,84 @@ fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Scope, Unjudged> {
     let ports: [u8; 4] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortTcp))?;
     Ok(Scope::of_tcp_port(u16::from_be_bytes([ports[2], ports[3]])))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use etherparse::{IpNumber, Ipv6RawExtHeader, PacketBuilder, TcpOptionElement};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(source: IpAddr, port: u16) -> Vec<u8> {
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let ip = match source {
+            IpAddr::V4(v4) => ethernet.ipv4(v4.octets(), [192, 0, 2, 254], 64),
+            IpAddr::V6(v6) => ethernet.ipv6(v6.octets(), [0x20; 16], 64),
+        };
+        let tcp = ip.tcp(40_000, port, 1, 65_535).syn();
+        let mut bytes = Vec::new();
+        tcp.options(&[TcpOptionElement::MaximumSegmentSize(1_460)])
+            .unwrap()
+            .write(&mut bytes, b"")
+            .unwrap();
+        bytes
+    }
+
+    fn malformed<T>(kind: Malformed) -> Result<T, Unjudged> {
+        Err(Unjudged::Malformed(kind))
+    }
+
+    proptest! {
+        /// An independent writer of headers is understood, and cut off anywhere it is "short".
+        #[test]
+        fn reads_what_another_library_writes(v6: bool, octets: [u8; 16], port: u16, cut in 0usize..200) {
+            let source = if v6 { IpAddr::from(octets) } else { IpAddr::from([1, octets[1], 2, 3]) };
+            let bytes = frame(source, port);
+            let packet = Packet { source: source.into(), class: Scope::of_tcp_port(port) };
+            prop_assert_eq!(parse(&bytes[..]), Ok(packet));
+            let ip_end = if v6 { 54 } else { 34 };
+            let cut = cut.min(bytes.len());
+            let expected = match cut {
+                0..14 => malformed(Malformed::ShortEthernet),
+                cut if cut < ip_end && v6 => malformed(Malformed::ShortIpv6),
+                cut if cut < ip_end => malformed(Malformed::ShortIpv4),
+                cut if cut < ip_end + 4 => malformed(Malformed::ShortTcp),
+                _ => Ok(packet),
+            };
+            prop_assert_eq!(parse(&bytes[..cut]), expected);
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes[..]);
+        }
+    }
+
+    #[test]
+    fn extension_headers_of_another_librarys_making() {
+        let mut options = Ipv6RawExtHeader::new_raw(IpNumber::TCP, &[0; 14]).unwrap();
+        options.next_header = IpNumber::TCP;
+        let mut bytes = frame("2001:db8::1".parse().unwrap(), 25);
+        let mut extension = Vec::new();
+        options.write(&mut extension).unwrap();
+        bytes.splice(54..54, extension.iter().copied());
+        bytes[20] = PROTOCOL_DESTINATION;
+        assert_eq!(parse(&bytes[..]).unwrap().class, Scope::MX);
+        for cut in 54..58 {
+            assert_eq!(parse(&bytes[..cut]), malformed(Malformed::ShortExtension));
+        }
+        assert_eq!(parse(&bytes[..70]), malformed(Malformed::ShortTcp));
+    }
+
+    #[test]
+    fn reads_beyond_the_end_are_none_even_where_the_sum_overflows() {
+        let bytes: &[u8] = &[1, 2, 3];
+        assert_eq!(bytes.read::<2>(1), Some([2, 3]));
+        assert_eq!(bytes.read::<2>(2), None);
+        assert_eq!(bytes.read::<1>(usize::MAX), None);
+    }
+}

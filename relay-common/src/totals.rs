@@ -183,3 +183,64 @@ impl Totals {
         self.counts[..V4_MAPPED_AT as usize].iter().sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::HashSet;
+    use std::vec::Vec;
+
+    use super::*;
+
+    fn every_counter() -> Vec<Counter> {
+        let mut all = std::vec![Counter::NotIp, Counter::V4Mapped];
+        for family in Family::ALL {
+            all.push(Counter::LaterFragment(family));
+            for reason in 0..REASONS as u8 {
+                all.push(Counter::Dropped { family, reason });
+            }
+            for why in Pass::ALL {
+                all.extend([true, false].map(|tcp| Counter::Passed { family, tcp, why }));
+            }
+        }
+        all.extend(Malformed::ALL.map(Counter::Malformed));
+        all
+    }
+
+    #[test]
+    fn no_two_counters_share_a_place_and_all_are_in_the_map() {
+        let all = every_counter();
+        let places: HashSet<u32> = all.iter().map(|counter| counter.index()).collect();
+        assert_eq!(places.len(), all.len());
+        assert!(places.iter().all(|&place| place < COUNTERS));
+        // A reason from some later layout must not reach beyond the drops either.
+        let wild = Counter::Dropped { family: Family::V6, reason: 255 };
+        assert!(wild.index() < NOT_IP_AT);
+    }
+
+    #[test]
+    fn every_packet_is_in_exactly_one_sum() {
+        let mut totals = Totals::default();
+        for counter in every_counter() {
+            totals.add(counter, 1);
+        }
+        totals.add_at(COUNTERS, 99);
+        let of_families: u64 =
+            Family::ALL.map(|family| totals.passed(family) + totals.dropped(family)).iter().sum();
+        let others = totals.malformed() + totals.get(Counter::NotIp);
+        assert_eq!(totals.seen(), of_families + others);
+        assert_eq!(totals.seen(), every_counter().len() as u64 - 1);
+        assert_eq!((totals.allowed(), totals.not_tcp(), totals.later_fragments()), (4, 6, 2));
+        assert_eq!(totals.dropped_for(Reason::Dnsbl), 2);
+    }
+
+    #[test]
+    fn mapped_sources_are_those_in_their_prefix() {
+        let mapped =
+            |text: &str| is_v4_mapped(&Source::from(text.parse::<core::net::IpAddr>().unwrap()));
+        assert!(mapped("::ffff:0.0.0.0") && mapped("::ffff:192.0.2.1"));
+        assert!(!mapped("::fffe:192.0.2.1") && !mapped("::1:ffff:1:1") && !mapped("192.0.2.1"));
+        assert!(!mapped("::ff00:192.0.2.1") && !mapped("1::ffff:0:0"));
+    }
+}

@@ -37,14 +37,6 @@ pub(crate) struct Tries {
     now_s: Cell<u32>,
 }
 
-impl Tries {
-    /// The second to write down as a rule's latest hit.
-    #[inline(always)]
-    pub(crate) fn hit_s(&self) -> u32 {
-        self.now_s()
-    }
-}
-
 impl Lists for Tries {
     #[inline(always)]
     fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {

@@ -15,7 +15,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use relay_common::parse::parse;
 use relay_common::totals::{Counter, is_v4_mapped};
-use relay_common::verdict::decide;
+use relay_common::verdict::{Lists, decide};
 
 /// `frags`: frames that do not fit a page arrive in pieces, and drivers refuse a program that does
 /// not say it can bear that. The headers are in the first piece.
@@ -35,7 +35,7 @@ fn postern(ctx: XdpContext) -> u32 {
     let verdict = decide(&lists, lists::guarded(), &packet);
     count::packet(Counter::of_verdict(&packet, &verdict));
     if let Some(entry) = verdict.entry() {
-        count::rule(entry.rule, lists.hit_s());
+        count::rule(entry.rule, lists.now_s());
     }
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
 }
