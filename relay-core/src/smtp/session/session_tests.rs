@@ -6,12 +6,17 @@ use super::*;
 use crate::smtp::command::BodyType;
 use crate::smtp::envelope::Envelope;
 
+#[expect(clippy::disallowed_methods, reason = "there is no other way to an Instant to count from")]
+fn start() -> Instant {
+    Instant::now()
+}
+
 fn settings() -> SessionSettings {
     SessionSettings { hostname: "mx.example".to_owned(), ..SessionSettings::default() }
 }
 
 fn session(settings: SessionSettings) -> (Session, Instant) {
-    let now = Instant::now();
+    let now = start();
     let mut session = Session::new(Arc::new(settings), None, now);
     session.greet(now);
     (session, now)
@@ -71,7 +76,7 @@ const TO_DATA: &str = "EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n";
 
 #[test]
 fn the_envelope_carries_what_was_said() {
-    let now = Instant::now();
+    let now = start();
     let with_auth = SessionSettings { auth: AuthMode::Offer, ..settings() };
     let mut session = Session::new(Arc::new(with_auth), Some(tls_info()), now);
     session.greet(now);
@@ -155,7 +160,7 @@ fn an_answer_to_another_question_ends_the_session() {
 
 #[test]
 fn turned_away_or_shut_down_instead_of_greeted() {
-    let now = Instant::now();
+    let now = start();
     for (shut_down, code) in [(false, 554), (true, 421)] {
         let mut session = Session::new(Arc::new(settings()), None, now);
         if shut_down {
@@ -175,6 +180,19 @@ fn an_idle_session_is_shut_down_at_once() {
     all(&mut session, TO_DATA.strip_suffix("DATA\r\n").unwrap(), now);
     session.shut_down();
     assert_eq!(codes(&all(&mut session, "", now)), [421]);
+}
+
+/// facts.md, AUTH: to some directories an empty password is an anonymous login.
+#[test]
+fn an_empty_name_or_password_is_never_asked_about() {
+    for response in ["AGFubgA=", "AABwdw=="] {
+        let now = start();
+        let with_auth = SessionSettings { auth: AuthMode::Offer, ..settings() };
+        let mut session = Session::new(Arc::new(with_auth), Some(tls_info()), now);
+        session.greet(now);
+        let found = all(&mut session, &format!("EHLO c\r\nAUTH PLAIN {response}\r\n"), now);
+        assert_eq!(codes(&found), [220, 250, 535]);
+    }
 }
 
 #[test]
