@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write as _;
 
 /// Longest text of one reply line in octets, so that the line with code, enhanced code and CRLF
 /// stays within the 512 of RFC 5321 section 4.5.3.1.5.
@@ -64,7 +65,7 @@ impl Reply {
     /// Appends the reply as it goes over the wire (RFC 5321 section 4.2.1). The enhanced code
     /// stands on every line (RFC 2034 section 4).
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.to_string().as_bytes());
+        write!(out, "{self}").expect("a Vec takes whatever is written");
     }
 }
 

@@ -1,6 +1,14 @@
+use std::time::Duration;
+
 use super::*;
+use crate::smtp::client::PlainLogin;
 
 const OFFER: &str = "250-mx\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250 STARTTLS\r\n";
+
+#[expect(clippy::disallowed_methods, reason = "there is no other way to an Instant to count from")]
+fn start() -> Instant {
+    Instant::now()
+}
 
 /// A session and what it did last, as text.
 struct Dialogue {
@@ -10,7 +18,7 @@ struct Dialogue {
 
 impl Dialogue {
     fn new(settings: ClientSettings, message: OutgoingMessage) -> Self {
-        let now = Instant::now();
+        let now = start();
         let job = ClientJob { settings: Arc::new(settings), message };
         Self { session: ClientSession::new(job, now), now }
     }

@@ -41,7 +41,7 @@ impl Session {
             return self.error(super::commands::hello_first());
         };
         self.messages += 1;
-        let Transaction { mail, recipients } = transaction;
+        let Transaction { mail, recipients, .. } = transaction;
         let envelope = Envelope {
             helo,
             tls: self.tls.clone(),

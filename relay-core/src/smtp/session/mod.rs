@@ -300,9 +300,10 @@ impl Session {
         self.reply_and_close(Reply::new(421, (4, 7, 0), "Too many errors"));
     }
 
-    /// A refusal by policy: counted apart, as an honest list may have many dead recipients.
+    /// A refusal by policy. Those for good are counted, apart from errors, as an honest list may
+    /// have some dead recipients; those for now are nobody's fault.
     fn refuse(&mut self, reply: Reply) {
-        self.refusals += 1;
+        self.refusals += u32::from(reply.code() >= 500);
         if self.refusals < self.settings.refusals_max {
             return self.reply(reply);
         }

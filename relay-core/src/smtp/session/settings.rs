@@ -41,7 +41,7 @@ pub struct SessionSettings {
     pub messages_max: usize,
     /// Protocol errors that end the session, the last included.
     pub errors_max: u32,
-    /// Refused senders and recipients that end the session, the last included.
+    /// Senders and recipients refused for good that end the session, the last included.
     pub refusals_max: u32,
     /// Failed authentications that end the session, the last included.
     pub auth_failures_max: u32,

@@ -6,11 +6,16 @@ use crate::smtp::address::ForwardPath;
 use crate::smtp::command::{MailCommand, RcptCommand};
 use crate::smtp::reply::Reply;
 
+/// Recipients beyond the limit, as a multiple of it, that are refused without counting as errors.
+const EXCESS_FACTOR: usize = 20;
+
 /// From an accepted MAIL to the end of data, RSET or EHLO.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub mail: MailCommand,
     pub recipients: Vec<ForwardPath>,
+    /// RCPT commands beyond the limit.
+    pub excess: usize,
 }
 
 impl Session {
@@ -49,7 +54,7 @@ impl Session {
     pub(super) fn on_mail_verdict(&mut self, mail: MailCommand, verdict: Verdict) {
         match verdict {
             Verdict::Accept => {
-                self.transaction = Some(Transaction { mail, recipients: Vec::new() });
+                self.transaction = Some(Transaction { mail, recipients: Vec::new(), excess: 0 });
                 self.reply(Reply::new(250, (2, 1, 0), "Sender ok"));
             }
             Verdict::Refuse(reply) => self.refuse(reply),
@@ -58,12 +63,17 @@ impl Session {
     }
 
     pub(super) fn on_rcpt(&mut self, rcpt: RcptCommand) {
-        let Some(transaction) = &self.transaction else {
+        let recipients_max = self.settings.recipients_max;
+        let Some(transaction) = &mut self.transaction else {
             return self.error(Reply::new(503, (5, 5, 1), "Send MAIL first"));
         };
-        // RFC 5321 section 4.5.3.1.10: 452, and the client sends to the rest another time.
-        if transaction.recipients.len() >= self.settings.recipients_max {
-            return self.refuse(Reply::new(452, (4, 5, 3), "Too many recipients"));
+        // RFC 5321 section 4.5.3.1.10: 452, and the client sends to the rest another time. A
+        // long list in one pipelined group is honest, so only a flood counts as errors.
+        if transaction.recipients.len() >= recipients_max {
+            transaction.excess += 1;
+            let flood = transaction.excess > recipients_max.saturating_mul(EXCESS_FACTOR);
+            let reply = Reply::new(452, (4, 5, 3), "Too many recipients");
+            return if flood { self.error(reply) } else { self.reply(reply) };
         }
         self.ask(Question::Recipient(rcpt.forward_path.clone()), Effect::CheckRecipient(rcpt));
     }
