@@ -147,6 +147,9 @@ pub struct Relay {
     /// Account name and the file that holds its password.
     pub smart_host_account: Option<(String, PathBuf)>,
     pub never_route: Vec<IpNet>,
+    /// Whom a source on a block list can still reach: `abuse@example.org`, `postmaster@` at every
+    /// domain, `@example.org` for all of a domain.
+    pub dnsbl_exempt_recipients: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -163,10 +166,13 @@ pub type AnswerRange = (std::net::Ipv4Addr, std::net::Ipv4Addr);
 pub struct Dnsbl {
     pub name: String,
     pub zone: String,
-    pub listed: Vec<AnswerRange>,
-    pub policy: Vec<AnswerRange>,
+    /// `None`: what is known of the list, else any answer.
+    pub listed: Option<Vec<AnswerRange>>,
+    /// `None`: what is known of the list, else none.
+    pub policy: Option<Vec<AnswerRange>>,
+    /// Whether it is asked about IPv6 sources. `None`: what is known of the list, else not.
+    pub ipv6: Option<bool>,
     pub reply: String,
-    pub exempt_recipients: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -84,6 +84,7 @@ pub(super) struct Relay {
     pub(super) smart_host_account: Text,
     pub(super) smart_host_password_file: Text,
     pub(super) never_route: Texts,
+    pub(super) dnsbl_exempt_recipients: Texts,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,8 +101,8 @@ pub(super) struct Dnsbl {
     pub(super) zone: Text,
     pub(super) listed: Texts,
     pub(super) policy: Texts,
+    pub(super) ipv6: Option<bool>,
     pub(super) reply: Text,
-    pub(super) exempt_recipients: Texts,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -110,6 +110,13 @@ pub(super) fn answer_range(text: &str) -> Parsed<AnswerRange> {
     }
 }
 
+/// `abuse@example.org`, `postmaster@` at every domain, `@example.org` for all of a domain.
+pub(super) fn recipient_pattern(text: &str) -> Parsed<String> {
+    relay_core::policy::recipient::ExemptRecipients::from_patterns([text])
+        .map(|_| text.to_owned())
+        .map_err(|_| "not a recipient; write abuse@example.org, postmaster@ or @example.org".into())
+}
+
 pub(super) fn not_empty(text: &str) -> Parsed<String> {
     if text.trim().is_empty() {
         return Err("empty; write a value".into());

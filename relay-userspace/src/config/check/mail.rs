@@ -151,6 +151,12 @@ impl Check<'_> {
             parse::absolute_path,
         );
         let never_route = self.texts("relay.never_route", &file.never_route, &None, parse::prefix);
+        let exempt = self.texts(
+            "relay.dnsbl_exempt_recipients",
+            &file.dnsbl_exempt_recipients,
+            &default.dnsbl_exempt_recipients,
+            parse::recipient_pattern,
+        );
         let smart_host_account: Option<(String, PathBuf)> = match (account?, password?) {
             (Some(account), Some(file)) => Some((account, file)),
             (None, None) => None,
@@ -174,6 +180,7 @@ impl Check<'_> {
             smart_host_tls: tls?,
             smart_host_account,
             never_route: never_route?,
+            dnsbl_exempt_recipients: exempt?,
         })
     }
 
@@ -190,32 +197,21 @@ impl Check<'_> {
         };
         let listed = self.texts("dnsbl.listed", &file.listed, &None, parse::answer_range);
         let policy = self.texts("dnsbl.policy", &file.policy, &None, parse::answer_range);
+        if let Some([]) = file.listed.as_deref() {
+            self.missing("dnsbl.listed", "empty; name an answer, or remove the line");
+            return None;
+        }
         let reply = match &file.reply {
             Some(_) => self.text("dnsbl.reply", &file.reply, &None, parse::not_empty),
             None => Some(DNSBL_REPLY.to_owned()),
         };
-        let exempt_recipients = match &file.exempt_recipients {
-            Some(_) => self.texts(
-                "dnsbl.exempt_recipients",
-                &file.exempt_recipients,
-                &None,
-                parse::not_empty,
-            ),
-            None => Some(vec!["postmaster".to_owned()]),
-        };
-        let mut listed = listed?;
-        if listed.is_empty() {
-            // The answer that every list gives for its test entry (RFC 5782, section 2.1).
-            let usual = std::net::Ipv4Addr::new(127, 0, 0, 2);
-            listed.push((usual, usual));
-        }
         Some(checked::Dnsbl {
             name: name?,
             zone: zone?,
-            listed,
-            policy: policy?,
+            listed: listed.map(|listed| file.listed.as_ref().map(|_| listed))?,
+            policy: policy.map(|policy| file.policy.as_ref().map(|_| policy))?,
+            ipv6: file.ipv6,
             reply: reply?,
-            exempt_recipients: exempt_recipients?,
         })
     }
 }

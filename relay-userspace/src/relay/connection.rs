@@ -1,0 +1,194 @@
+//! One connection: bytes from the socket into the session, effects out of it.
+//!
+//! The session knows the protocol and does no I/O; this loop does the I/O and knows no protocol.
+//! What the session asks, [`Questions`] answers.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use relay_core::smtp::session::{Answer, Effect, Session};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{timeout, timeout_at},
+};
+use tokio_rustls::server::TlsStream;
+use tokio_util::{either::Either, sync::CancellationToken};
+
+use super::{
+    questions::Questions,
+    source::Source,
+    state::{Listener, Shared},
+};
+use crate::tls;
+
+/// One read takes this much at most.
+const READ_BYTES: usize = 16 * 1024;
+/// Replies are sent together until this many bytes have gathered.
+const WRITE_BYTES: usize = 16 * 1024;
+/// A client that does not read its replies is cut off after this long.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
+
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Serves one client to the end of its connection.
+pub async fn serve(
+    shared: Arc<Shared>,
+    listener: Arc<Listener>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+    stop: CancellationToken,
+) {
+    // Replies are gathered here already; waiting for more to send would only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(source = %peer.ip(), %error, "setting TCP_NODELAY");
+    }
+    let source = Source::new(&shared, &listener, peer, local);
+    tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
+    let started = Instant::now();
+    let session = Session::new(Arc::clone(&listener.session), None, started);
+    let mut connection = Connection {
+        stream: Some(Either::Left(stream)),
+        session,
+        replies: Vec::new(),
+        questions: Questions::new(shared, listener, source),
+        stopping: false,
+    };
+    let outcome = connection.run(&stop).await;
+    let Questions { source, accepted, refused, .. } = &connection.questions;
+    tracing::info!(
+        source = %source.address, port = peer.port(), accepted, refused,
+        account = connection.session.account(), tls = connection.session.tls().is_some(),
+        duration_ms = started.elapsed().as_millis(), error = outcome.err().map(tracing::field::display),
+        "disconnect"
+    );
+}
+
+#[derive(Debug)]
+struct Connection {
+    /// `None` only during a TLS handshake, and after one that failed.
+    stream: Option<Stream>,
+    session: Session,
+    replies: Vec<u8>,
+    questions: Questions,
+    stopping: bool,
+}
+
+impl Connection {
+    async fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
+        if let Some(reply) = self.questions.at_connect().await {
+            self.session.turn_away(reply);
+        } else {
+            self.session.greet(Instant::now());
+        }
+        let mut bytes = vec![0; READ_BYTES].into_boxed_slice();
+        loop {
+            self.do_effects().await?;
+            self.flush().await?;
+            if self.session.is_closed() {
+                return self.close().await;
+            }
+            self.read(&mut bytes, stop).await?;
+        }
+    }
+
+    /// Does what the session wants until it wants to read.
+    async fn do_effects(&mut self) -> io::Result<()> {
+        while let Some(effect) = self.session.next_effect(Instant::now()) {
+            match effect {
+                Effect::Reply(reply) => {
+                    reply.encode(&mut self.replies);
+                    if self.replies.len() > WRITE_BYTES {
+                        self.flush().await?;
+                    }
+                }
+                Effect::StartTls => self.start_tls().await?,
+                Effect::Close => {}
+                effect => {
+                    if let Some(answer) = self.questions.answer(effect, &self.session).await {
+                        self.session.answer(answer, Instant::now());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
+        let deadline = self.session.deadline().into();
+        tokio::select! {
+            read = timeout_at(deadline, stream.read(bytes)) => match read {
+                Ok(Ok(0)) => self.session.peer_closed(),
+                Ok(Ok(length)) => self.session.push(&bytes[..length], Instant::now()),
+                Ok(Err(error)) => {
+                    self.session.peer_closed();
+                    // What was under way is dropped before the connection is.
+                    self.do_effects().await?;
+                    return Err(error);
+                }
+                Err(_) => self.session.timed_out(Instant::now()),
+            },
+            () = stop.cancelled(), if !self.stopping => {
+                self.stopping = true;
+                self.session.shut_down();
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.replies.is_empty() {
+            return Ok(());
+        }
+        let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
+        let write = async {
+            stream.write_all(&self.replies).await?;
+            stream.flush().await
+        };
+        timeout(WRITE_WITHIN, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.replies.clear();
+        Ok(())
+    }
+
+    /// The handshake, after the 220 has gone out. When it fails there is no way back to plain
+    /// text: the connection ends (RFC 3207, section 4.1).
+    async fn start_tls(&mut self) -> io::Result<()> {
+        self.flush().await?;
+        let Some(Either::Left(stream)) = self.stream.take() else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let shared = &self.questions.shared;
+        let handshake = timeout(HANDSHAKE_WITHIN, shared.tls.accept(stream)).await;
+        let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => stream,
+            Err(error) => {
+                shared.counters.tls_failures.add();
+                self.session.peer_closed();
+                return Err(io::Error::new(error.kind(), format!("TLS handshake: {error}")));
+            }
+        };
+        shared.counters.tls_sessions.add();
+        let info = tls::session_info(stream.get_ref().1);
+        self.stream = Some(Either::Right(Box::new(stream)));
+        self.session.answer(Answer::TlsStarted(info), Instant::now());
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        match &mut self.stream {
+            // A client that has gone needs no farewell.
+            Some(stream) => match timeout(WRITE_WITHIN, stream.shutdown()).await {
+                Ok(Err(error)) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What all sessions share, built once from the configuration.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
+
+use anyhow::Context;
+use relay_core::{
+    dnsbl::{Answers, Zone},
+    policy::{
+        domains::{DomainTable, Route},
+        recipient::ExemptRecipients,
+        relay::{ListenerGrants, Sources},
+    },
+    prefix::PrefixSet,
+    smtp::session::{AuthMode, SessionSettings, TlsMode},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{admission::Admission, bans::Bans, counters::Counters, never_route::NeverRoute};
+use crate::{
+    auth::Accounts,
+    config::{self, Config, DomainRoute, Enforce, Offer},
+    control::client::Client,
+    dns::{DnsblService, Resolver},
+    queue::Spool,
+};
+
+/// Everything a session may need. Nothing in it changes but by its own means.
+#[derive(Debug)]
+pub struct Shared {
+    pub hostname: String,
+    pub started: SystemTime,
+    pub listeners: Vec<Arc<Listener>>,
+    pub domains: DomainTable,
+    /// Whither mail for `<postmaster>` without a domain goes (RFC 5321, section 4.5.1).
+    pub postmaster: Option<String>,
+    pub never_route: NeverRoute,
+    pub exempt: ExemptRecipients,
+    pub resolver: Resolver,
+    pub dnsbl: Option<Arc<DnsblService>>,
+    pub accounts: Accounts,
+    pub spool: Spool,
+    pub tls: TlsAcceptor,
+    pub bans: Bans,
+    pub edge: Client,
+    /// The lists are enforced at accept, not in the kernel.
+    pub filter_here: bool,
+    pub admission: Arc<Admission>,
+    pub counters: Arc<Counters>,
+    /// What an administrator should know that does not change: no smart host, a certificate that
+    /// ends soon.
+    pub notices: Vec<String>,
+}
+
+/// One listener's part of the policy.
+#[derive(Debug)]
+pub struct Listener {
+    pub name: String,
+    pub addresses: Vec<SocketAddr>,
+    pub session: Arc<SessionSettings>,
+    pub grants: ListenerGrants,
+    pub ask_dnsbl: bool,
+}
+
+impl Listener {
+    pub fn new(config: &Config, listener: &config::Listener, bound: Vec<SocketAddr>) -> Self {
+        let mut sources = PrefixSet::new();
+        for &prefix in &listener.relay_for {
+            sources.insert(prefix, prefix.to_string());
+        }
+        let grants = ListenerGrants {
+            listener: listener.name.clone(),
+            authenticated: listener.auth != Offer::Off,
+            sources: Sources::Only(sources),
+            ..ListenerGrants::default()
+        };
+        Self {
+            name: listener.name.clone(),
+            addresses: bound,
+            session: Arc::new(session_settings(config, listener)),
+            grants,
+            ask_dnsbl: listener.dnsbl,
+        }
+    }
+
+    /// What it relays, in a few words, for the summary and `status`.
+    pub fn relays(config: &config::Listener) -> String {
+        let mut grants = Vec::new();
+        if config.auth != Offer::Off {
+            grants.push("for authenticated accounts".to_owned());
+        }
+        if !config.relay_for.is_empty() {
+            let sources: Vec<String> = config.relay_for.iter().map(ToString::to_string).collect();
+            grants.push(format!("for {}", sources.join(", ")));
+        }
+        if grants.is_empty() { "nothing".to_owned() } else { grants.join(" and ") }
+    }
+}
+
+fn session_settings(config: &Config, listener: &config::Listener) -> SessionSettings {
+    let limits = &config.limits;
+    SessionSettings {
+        hostname: config.server.hostname.clone(),
+        tls: match listener.tls {
+            Offer::Off => TlsMode::Off,
+            Offer::Offer => TlsMode::Offer,
+            Offer::Require => TlsMode::Require,
+        },
+        auth: match listener.auth {
+            Offer::Off => AuthMode::Off,
+            Offer::Offer => AuthMode::Offer,
+            Offer::Require => AuthMode::Require,
+        },
+        message_size_max: limits.message_size_bytes,
+        recipients_max: limits.recipients,
+        messages_max: limits.messages,
+        errors_max: limits.errors,
+        command_timeout: limits.command_timeout,
+        data_timeout: limits.data_timeout,
+        session_timeout: limits.session_timeout,
+        ..SessionSettings::default()
+    }
+}
+
+/// The domain table, and the postmaster's own address when one of our domains has a name.
+pub fn domain_table(config: &Config) -> anyhow::Result<(DomainTable, Option<String>)> {
+    let mut table = DomainTable::new();
+    for domain in &config.domains {
+        let route = match domain.route {
+            DomainRoute::Inbound => Route::Inbound,
+            DomainRoute::Relay => Route::Relay,
+            DomainRoute::Reject => Route::Reject,
+        };
+        table.insert(&domain.pattern, route).context("domain.name")?;
+    }
+    let mut inbound = config.domains.iter().filter(|domain| domain.route == DomainRoute::Inbound);
+    let named = inbound.find(|domain| !domain.pattern.starts_with("*."));
+    Ok((table, named.map(|domain| format!("postmaster@{}", domain.pattern))))
+}
+
+/// The block lists, in the administrator's order.
+pub fn block_lists(config: &Config) -> anyhow::Result<Vec<Zone>> {
+    let ranges = |ranges: &Vec<config::AnswerRange>| {
+        ranges.iter().map(|&(first, last)| Answers::Range(first, last)).collect()
+    };
+    let mut zones = Vec::new();
+    for list in &config.dnsbl {
+        let mut zone = Zone::new(&list.name, &list.zone)
+            .and_then(|zone| zone.with_reply(&list.reply))
+            .with_context(|| format!("dnsbl {}", list.name))?;
+        zone.listed = list.listed.as_ref().map_or(zone.listed, ranges);
+        zone.policy = list.policy.as_ref().map_or(zone.policy, ranges);
+        zone.v6 = list.ipv6.unwrap_or(zone.v6);
+        zones.push(zone);
+    }
+    Ok(zones)
+}
+
+/// Files and folders of the relay, below its own.
+#[derive(Debug)]
+pub struct Files {
+    pub queue: PathBuf,
+    pub accounts: PathBuf,
+    pub never_route: PathBuf,
+    pub tls: PathBuf,
+}
+
+impl Files {
+    pub fn of(config: &Config) -> Self {
+        let dir = config.server.relay_dir();
+        Self {
+            queue: dir.join("queue"),
+            accounts: dir.join("accounts.db"),
+            never_route: dir.join("never-route.db"),
+            tls: dir.join("tls"),
+        }
+    }
+}
+
+/// Whether connections are judged here, as no kernel program does it.
+pub fn filters_here(config: &Config) -> bool {
+    config.filter.enforce == Enforce::Userspace
+}
