@@ -353,6 +353,13 @@ mod tests {
     }
 
     #[test]
+    fn a_mapped_prefix_wider_than_all_of_ipv4_is_named_as_such() {
+        for text in ["::ffff:192.0.2.0/24", "::ffff:0:0/95", "::ffff:10.0.0.0/8"] {
+            assert!(matches!(parse(text), Err(PrefixError::MappedLength { .. })), "{text}");
+        }
+    }
+
+    #[test]
     fn the_longest_prefix_answers_and_a_mapped_address_is_v4() {
         let set: PrefixSet<u8> =
             [(net("10.0.0.0/8"), 8), (net("10.1.0.0/16"), 16), (net("2001:db8::/32"), 32)]

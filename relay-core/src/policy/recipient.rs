@@ -102,15 +102,20 @@ pub struct RecipientFacts<'a> {
 
 /// The relay decision, or the refusal of a list when that decision was to accept.
 ///
+/// A trusted source is refused like any other where it tries to relay, and proves nothing by it.
+///
 /// Whoever may relay here is one of the organisation's own, and block lists judge strangers: such
 /// sources, authenticated or by the listener's grants, are not refused for being listed. A home
 /// connection is on a policy list by its nature.
-pub fn decide(relay: Decision<Accepted>, facts: &RecipientFacts<'_>) -> Decision<Accepted> {
+pub fn decide(mut relay: Decision<Accepted>, facts: &RecipientFacts<'_>) -> Decision<Accepted> {
+    if facts.standing == Standing::Trusted {
+        relay.evidence = None;
+        return relay;
+    }
     let Some(list) = facts.listed_by.first().filter(|_| relay.accepted().is_some()) else {
         return relay;
     };
-    if facts.standing == Standing::Trusted
-        || facts.from.account.is_some()
+    if facts.from.account.is_some()
         || (facts.from.never_route.is_none() && relay::grant(&facts.from).is_some())
         || facts.exempt.holds(&facts.recipient)
     {
@@ -218,9 +223,12 @@ mod tests {
     #[test]
     fn a_listed_source_that_tries_to_relay_reads_about_relaying() {
         let to = ("postmaster", "foreign.example");
-        let decision = ask(to, Standing::Trusted, |_, _| (), &[listed(true)]);
-        assert_eq!(decision.refusal(), Some(&relay::RELAYING_IS_PROHIBITED));
-        assert_eq!(decision.evidence, Some(Reason::RelayProbe));
+        let proof = [(Standing::Ordinary, Some(Reason::RelayProbe)), (Standing::Trusted, None)];
+        for (standing, evidence) in proof {
+            let decision = ask(to, standing, |_, _| (), &[listed(true)]);
+            assert_eq!(decision.refusal(), Some(&relay::RELAYING_IS_PROHIBITED));
+            assert_eq!(decision.evidence, evidence);
+        }
     }
 
     #[test]

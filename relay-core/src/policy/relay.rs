@@ -225,7 +225,11 @@ fn prohibited(from: &SourceFacts<'_>, rule: &str, reason: &str) -> Decision<Acce
             let reason = format!("{reason}, and the source may never relay");
             Decision::refuse(refusal, rule, reason, Some(Reason::NeverRoute))
         }
-        None => Decision::refuse(refusal, rule, reason, Some(Reason::RelayProbe)),
+        // An account's own client that asks the wrong listener is a mistake, not a probe.
+        None => {
+            let evidence = from.account.is_none().then_some(Reason::RelayProbe);
+            Decision::refuse(refusal, rule, reason, evidence)
+        }
     }
 }
 

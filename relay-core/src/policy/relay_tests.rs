@@ -180,6 +180,15 @@ fn any_one_grant_suffices_and_names_itself() {
 }
 
 #[test]
+fn an_account_on_a_listener_that_grants_it_nothing_is_refused_and_proves_nothing() {
+    let world = world();
+    let from = SourceFacts { account: Some("alice"), ..world.source() };
+    let decision = world.ask(from, to("user", "foreign.example"));
+    assert_eq!(decision.refusal(), Some(&RELAYING_IS_PROHIBITED));
+    assert_eq!(decision.evidence, None);
+}
+
+#[test]
 fn a_name_that_cannot_be_looked_up_now_is_not_refused_for_good() {
     let mut world = world();
     world.grants.reverse_domains = DomainSet::from_patterns(["*.corp.example"]).unwrap();

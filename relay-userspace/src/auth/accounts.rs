@@ -114,7 +114,7 @@ impl Accounts {
                 {
                     Err(AccountError::Exists(name))
                 }
-                other => Ok(drop(other?)),
+                other => other.map(|_| ()).map_err(AccountError::from),
             }
         })
         .await

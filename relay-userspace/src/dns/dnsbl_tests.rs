@@ -168,6 +168,16 @@ async fn many_connections_ask_once() {
 }
 
 #[tokio::test]
+async fn beyond_the_limit_of_lookups_there_is_no_opinion() {
+    let server = server_of("bl", &[("1.2.0.192", Behaviour::a(&["127.0.0.2"], 60))]).await;
+    let zones = vec![zone("bl")];
+    let settings = DnsblSettings { zones, lookups_max: 0, ..DnsblSettings::default() };
+    let service = Arc::new(DnsblService::new(resolver(&server), settings));
+    service.test_all().await;
+    assert_eq!(finding(&service, "192.0.2.1").await, Finding::Failed(DnsError::Busy));
+}
+
+#[tokio::test]
 async fn a_list_that_fails_its_test_is_not_asked_until_it_recovers() {
     let server = server_of("bl", &[("1.2.0.192", Behaviour::a(&["127.0.0.2"], 60))]).await;
     server.set("1.0.0.127.bl.example", Behaviour::a(&["127.0.0.2"], 60));

@@ -17,13 +17,16 @@ impl DnsblService {
 
     /// Tests on and on until it is told to stop; lists that do not count are tested more often.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.test_forever()).await;
+    }
+
+    async fn test_forever(self: &Arc<Self>) {
         let mut all = tokio::time::interval(self.settings.health_interval);
         let mut broken = tokio::time::interval(self.settings.recovery_interval);
         // The first tick of an interval is now.
         broken.tick().await;
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
                 _ = all.tick() => self.test_all().await,
                 _ = broken.tick() => self.test(|state| state != State::Healthy).await,
             }

@@ -76,10 +76,7 @@ pub(super) fn provide(setup: &mut Setup) -> Result<()> {
         }
         return Ok(());
     }
-    // Nothing on the machine will do as it is: have rustup complete a nightly, or else apt.
-    if rustup::complete_nightly(setup)? && try_compilers(setup)? {
-        return Ok(());
-    }
+    // Nothing on the machine will do as it is: the system's own packages first, or else rustup.
     if debian().is_none() && available(&DEBIAN_COMPILER) && setup.apt.is_usable() {
         let mut packages = DEBIAN_COMPILER.to_vec();
         packages.extend(linker::LLVM_PACKAGES);
@@ -90,6 +87,9 @@ pub(super) fn provide(setup: &mut Setup) -> Result<()> {
         if try_compilers(setup)? {
             return Ok(());
         }
+    }
+    if rustup::complete_nightly(setup)? && try_compilers(setup)? {
+        return Ok(());
     }
     setup.missing.push(by_hand());
     Ok(())
