@@ -7,3 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod layout;
+pub mod parse;
+pub mod totals;
+pub mod verdict;

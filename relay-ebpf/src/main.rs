@@ -1,1 +1,56 @@
+//! The XDP program: a thin shell over relay-common, which parses and judges. Here are only the
+//! maps, the packet's bytes, the clock and the counters.
+//!
+//! Built for the BPF target by relay-userspace/build.rs. On any other target it compiles to an
+//! empty program, so that clippy and editors see it.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
+
+mod count;
+mod frame;
+mod lists;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::macros::xdp;
+use aya_ebpf::programs::XdpContext;
+use relay_common::parse::parse;
+use relay_common::totals::{Counter, is_v4_mapped};
+use relay_common::verdict::decide;
+
+/// `frags`: frames that do not fit a page arrive in pieces, and drivers refuse a program that does
+/// not say it can bear that. The headers are in the first piece.
+#[xdp(frags)]
+fn postern(ctx: XdpContext) -> u32 {
+    let packet = match parse(&frame::Linear::of(&ctx)) {
+        Ok(packet) => packet,
+        Err(why) => {
+            count::packet(Counter::of_unjudged(why));
+            return XDP_PASS;
+        }
+    };
+    if is_v4_mapped(&packet.source) {
+        count::packet(Counter::V4Mapped);
+    }
+    let lists = lists::Tries::default();
+    let verdict = decide(&lists, lists::guarded(), &packet);
+    count::packet(Counter::of_verdict(&packet, &verdict));
+    if let Some(entry) = verdict.entry() {
+        count::rule(entry.rule, lists.hit_s());
+    }
+    if verdict.drops() { XDP_DROP } else { XDP_PASS }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing that panics survives compilation: the verifier refuses an endless loop.
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+/// The kernel gives some helpers only to programs under a licence compatible with its own.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

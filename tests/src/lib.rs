@@ -1,1 +1,3 @@
+//! What the end-to-end tests, the lab and the benchmarks share.
 
+pub mod netns;

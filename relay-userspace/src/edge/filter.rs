@@ -1,80 +1,142 @@
-//! The seam between list rules and the maps that enforce them.
+//! The trait between rules and maps. What the lists should hold is decided above it; below it is
+//! either the kernel ([`kernel`](super::kernel)) or memory ([`memory`](super::memory)). Both are
+//! held to one suite, [`contract`](super::contract).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
+use relay_common::layout::{self, RuleHits};
+use relay_common::parse::{Family, Source};
+use relay_common::totals::Totals;
+use relay_common::verdict::Verdict;
 use thiserror::Error;
 
-/// Why the maps could not be read or written.
-#[derive(Debug, Error)]
-pub enum FilterError {
-    #[error("the {list} list is full ({max} entries)")]
-    Full { list: List, max: u64 },
-    #[error("{0}")]
-    Io(String),
+/// The enforced lists and their counters. One owner: nobody else writes the same maps.
+pub trait Filter: Send {
+    /// Puts an entry in force, in place of the prefix's earlier one. The prefix is truncated to
+    /// its network, and the entry's `prefix_len` is set from it.
+    fn put(&mut self, list: List, prefix: IpNet, entry: Entry) -> Result<(), FilterError>;
+
+    /// Takes an entry out of force; says whether it was there.
+    fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError>;
+
+    /// The entry of exactly this prefix, expired or not.
+    fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError>;
+
+    /// All entries of a list, both families, expired ones too, in no order. Collected before it
+    /// returns, so that the caller may change the list while going through them.
+    fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError>;
+
+    /// How many entries there is room for.
+    fn capacity(&self) -> MapSizes;
+
+    /// Says which traffic the deny entries speak about: the union of their scopes. Packets of
+    /// other classes pass without a lookup. Nothing is dropped until this was set.
+    fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError>;
+
+    fn guarded(&self) -> Result<Scope, FilterError>;
+
+    /// What would become of a packet, by the lists as they are in force, walked as the kernel
+    /// does. A v4-mapped source is judged as the IPv4 address it stands for, as sockets show it.
+    fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError>;
+
+    /// Packets by what became of them, over all CPUs.
+    fn totals(&self) -> Result<Totals, FilterError>;
+
+    /// Packets that a rule's entries decided. Survives the entries.
+    fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError>;
+
+    /// Sets a rule's hits to nothing, before its id is given to another rule.
+    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
+
+    /// Where the lists are enforced, as it is now.
+    fn attachment(&self) -> Attachment;
 }
 
-/// How many entries each list takes, for each address family.
+/// Room for entries in each trie. There is one for each list and family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    pub v4: u64,
-    pub v6: u64,
+pub struct MapSizes {
+    pub allow: u32,
+    pub deny: u32,
 }
 
-/// What the filter does with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Pass,
-    Allowed(IpNet, Entry),
-    Denied(IpNet, Entry),
+impl Default for MapSizes {
+    fn default() -> Self {
+        Self { allow: layout::ALLOW_ENTRIES, deny: layout::DENY_ENTRIES }
+    }
 }
 
-/// Packets seen since the maps were made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    pub passed: u64,
-    pub dropped: u64,
-    pub malformed: u64,
-    /// Drops by the number of their reason.
-    pub dropped_by_reason: Vec<u64>,
+impl MapSizes {
+    pub fn of(&self, list: List) -> u32 {
+        match list {
+            List::Allow => self.allow,
+            List::Deny => self.deny,
+        }
+    }
 }
 
-/// What one rule has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RuleHits {
-    pub packets: u64,
-    /// Second on CLOCK_BOOTTIME of the last hit; 0 = never.
-    pub last_s: u32,
-}
-
+/// How packets reach the filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
+    /// XDP in the network driver, before the kernel makes a packet of the frame.
     Native,
+    /// XDP behind the driver: the same verdicts, dearer.
     Generic,
+    /// No kernel program: asked at accept().
     Memory,
+    /// The kernel program is attached nowhere; nothing is filtered.
+    Detached,
 }
 
-/// Where the filter sits.
+impl Mode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Memory => "userspace",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where and how the lists are enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    pub interface: String,
+    /// The interface's name; `None` without a kernel program.
+    pub interface: Option<String>,
     pub mode: Mode,
+    /// The kernel's id of the program, as `bpftool prog` shows it.
     pub program_id: Option<u32>,
 }
 
-/// Writes entries where packets are judged. Holds no wish of its own: the desired state is above.
-pub trait Filter: Send {
-    fn put(&mut self, list: List, prefix: IpNet, entry: Entry) -> Result<(), FilterError>;
-    /// Says whether the entry was there.
-    fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError>;
-    fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError>;
-    fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError>;
-    fn capacity(&self) -> Capacity;
-    fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError>;
-    fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError>;
-    fn totals(&self) -> Result<Totals, FilterError>;
-    fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError>;
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
-    fn attachment(&self) -> Attachment;
+/// A list could not be read or written.
+#[derive(Debug, Error)]
+pub enum FilterError {
+    #[error("the {list} list is full: it has room for {capacity} {} prefixes", family.name())]
+    Full { list: List, family: Family, capacity: u32 },
+    #[error("rule {rule} has no counter: rule ids are below {}", layout::RULES)]
+    NoSuchRule { rule: u32 },
+    #[error("the kernel refused {doing}: {source}")]
+    Kernel { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// The family of a prefix, in the words of the maps.
+pub fn family_of(prefix: &IpNet) -> Family {
+    match prefix {
+        IpNet::V4(_) => Family::V4,
+        IpNet::V6(_) => Family::V6,
+    }
+}
+
+/// A peer's address as the maps know it: a v4-mapped one is IPv4 on the wire.
+pub fn source_of(address: IpAddr) -> Source {
+    Source::from(address.to_canonical())
 }

@@ -1,67 +1,106 @@
-//! The filter in memory: for tests, and for `--filter userspace`.
+//! The lists in memory: for tests, and for `--filter userspace`, where they are asked at accept().
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
+use relay_common::layout::{self, RuleHits};
+use relay_common::parse::{Family, Packet, Source};
+use relay_common::totals::{Counter, Totals};
+use relay_common::verdict::{self, Lists, Verdict};
 
-use super::filter::{Attachment, Capacity, Filter, FilterError, Mode, RuleHits, Totals, Verdict};
+use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, family_of, source_of};
 
+/// The same answers as the kernel's maps, by a lookup for each prefix length.
 #[derive(Debug)]
 pub struct MemoryFilter {
-    entries: BTreeMap<(List, IpNet), Entry>,
+    sizes: MapSizes,
+    entries: HashMap<(List, IpNet), Entry>,
+    counts: HashMap<(List, Family), u32>,
     guarded: Scope,
-    max: u64,
+    totals: Totals,
+    /// Bounded by the number of rule ids, which the layout fixes.
+    hits: HashMap<u32, RuleHits>,
 }
 
 impl MemoryFilter {
-    pub fn new(max: u64) -> Self {
-        Self { entries: BTreeMap::new(), guarded: Scope::NONE, max }
+    pub fn new(sizes: MapSizes) -> Self {
+        Self {
+            sizes,
+            entries: HashMap::new(),
+            counts: HashMap::new(),
+            guarded: Scope::NONE,
+            totals: Totals::default(),
+            hits: HashMap::new(),
+        }
     }
 
-    fn find(&self, list: List, source: IpAddr, class: Scope, now_s: u32) -> Option<(IpNet, Entry)> {
-        self.entries
-            .iter()
-            .filter(|((of, net), entry)| {
-                *of == list
-                    && net.contains(&source)
-                    && entry.is_live(now_s)
-                    && entry.scope.intersects(class)
-            })
-            .map(|((_, net), entry)| (*net, *entry))
-            .max_by_key(|(net, _)| net.prefix_len())
+    /// Judges a connection and counts it, as the kernel program would its packets.
+    pub fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Verdict {
+        let packet = Packet { source: source_of(source), class };
+        let verdict = self.decide(&packet, now_s);
+        self.totals.add(Counter::of_verdict(&packet, &verdict), 1);
+        if let Some(entry) = verdict.entry()
+            && entry.rule < layout::RULES
+        {
+            let slot = self.hits.entry(entry.rule).or_default();
+            *slot = slot.merge(RuleHits { hits: 1, last_s: u64::from(now_s) });
+        }
+        verdict
+    }
+
+    fn decide(&self, packet: &Packet, now_s: u32) -> Verdict {
+        verdict::decide(&At { filter: self, now_s }, self.guarded, packet)
+    }
+
+    fn count(&mut self, list: List, prefix: &IpNet) -> &mut u32 {
+        self.counts.entry((list, family_of(prefix))).or_default()
+    }
+}
+
+impl Default for MemoryFilter {
+    fn default() -> Self {
+        Self::new(MapSizes::default())
     }
 }
 
 impl Filter for MemoryFilter {
     fn put(&mut self, list: List, prefix: IpNet, entry: Entry) -> Result<(), FilterError> {
-        let same_list = self
-            .entries
-            .keys()
-            .filter(|(of, net)| *of == list && net.addr().is_ipv4() == prefix.addr().is_ipv4());
-        if !self.entries.contains_key(&(list, prefix)) && same_list.count() as u64 >= self.max {
-            return Err(FilterError::Full { list, max: self.max });
+        let prefix = prefix.trunc();
+        let entry = Entry { prefix_len: prefix.prefix_len(), ..entry };
+        let capacity = self.sizes.of(list);
+        if !self.entries.contains_key(&(list, prefix)) {
+            let count = self.count(list, &prefix);
+            if *count >= capacity {
+                return Err(FilterError::Full { list, family: family_of(&prefix), capacity });
+            }
+            *count += 1;
         }
         self.entries.insert((list, prefix), entry);
         Ok(())
     }
 
     fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError> {
-        Ok(self.entries.remove(&(list, prefix)).is_some())
+        let prefix = prefix.trunc();
+        let was_there = self.entries.remove(&(list, prefix)).is_some();
+        if was_there {
+            *self.count(list, &prefix) -= 1;
+        }
+        Ok(was_there)
     }
 
     fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError> {
-        Ok(self.entries.get(&(list, prefix)).copied())
+        Ok(self.entries.get(&(list, prefix.trunc())).copied())
     }
 
     fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError> {
         let of_list = self.entries.iter().filter(|((of, _), _)| *of == list);
-        Ok(of_list.map(|((_, net), entry)| (*net, *entry)).collect())
+        Ok(of_list.map(|(&(_, prefix), &entry)| (prefix, entry)).collect())
     }
 
-    fn capacity(&self) -> Capacity {
-        Capacity { v4: self.max, v6: self.max }
+    fn capacity(&self) -> MapSizes {
+        self.sizes
     }
 
     fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError> {
@@ -69,31 +108,85 @@ impl Filter for MemoryFilter {
         Ok(())
     }
 
+    fn guarded(&self) -> Result<Scope, FilterError> {
+        Ok(self.guarded)
+    }
+
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        if !self.guarded.intersects(class) {
-            return Ok(Verdict::Pass);
-        }
-        if let Some((net, entry)) = self.find(List::Allow, source, class, now_s) {
-            return Ok(Verdict::Allowed(net, entry));
-        }
-        Ok(self
-            .find(List::Deny, source, class, now_s)
-            .map_or(Verdict::Pass, |(net, entry)| Verdict::Denied(net, entry)))
+        Ok(self.decide(&Packet { source: source_of(source), class }, now_s))
     }
 
     fn totals(&self) -> Result<Totals, FilterError> {
-        Ok(Totals::default())
+        Ok(self.totals)
     }
 
-    fn rule_hits(&self, _rule: u32) -> Result<RuleHits, FilterError> {
-        Ok(RuleHits::default())
+    fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
+        if rule >= layout::RULES {
+            return Err(FilterError::NoSuchRule { rule });
+        }
+        Ok(self.hits.get(&rule).copied().unwrap_or_default())
     }
 
-    fn reset_rule(&mut self, _rule: u32) -> Result<(), FilterError> {
+    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
+        if rule >= layout::RULES {
+            return Err(FilterError::NoSuchRule { rule });
+        }
+        self.hits.remove(&rule);
         Ok(())
     }
 
     fn attachment(&self) -> Attachment {
-        Attachment { interface: "none".into(), mode: Mode::Memory, program_id: None }
+        Attachment { interface: None, mode: Mode::Memory, program_id: None }
+    }
+}
+
+/// The lists at one moment.
+struct At<'a> {
+    filter: &'a MemoryFilter,
+    now_s: u32,
+}
+
+impl Lists for At<'_> {
+    fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        (0..=prefix_len)
+            .rev()
+            .find_map(|len| self.filter.entries.get(&(list, network(source, len)?)).copied())
+    }
+
+    fn now_s(&self) -> u32 {
+        self.now_s
+    }
+}
+
+fn network(source: &Source, prefix_len: u8) -> Option<IpNet> {
+    let address = match *source {
+        Source::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)),
+        Source::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)),
+    };
+    IpNet::new(address, prefix_len).ok().map(|net| net.trunc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::contract;
+
+    #[test]
+    fn keeps_the_contract() {
+        contract::check(&mut |sizes| Box::new(MemoryFilter::new(sizes)));
+    }
+
+    #[test]
+    fn a_judged_connection_is_counted() {
+        let mut filter = MemoryFilter::default();
+        let entry = Entry { expires_s: 0, rule: 7, reason: 2, scope: Scope::MX, prefix_len: 0 };
+        filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), entry).unwrap();
+        filter.set_guarded(Scope::MX).unwrap();
+        assert!(filter.judge("192.0.2.9".parse().unwrap(), Scope::MX, 40).drops());
+        assert!(filter.judge("::ffff:192.0.2.9".parse().unwrap(), Scope::MX, 41).drops());
+        assert!(!filter.judge("192.0.3.9".parse().unwrap(), Scope::MX, 42).drops());
+        assert_eq!(filter.totals().unwrap().dropped(Family::V4), 2);
+        assert_eq!(filter.totals().unwrap().seen(), 3);
+        assert_eq!(filter.rule_hits(7).unwrap(), RuleHits { hits: 2, last_s: 41 });
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
+use relay_common::parse::Family;
+use relay_common::totals::Totals;
+use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
 
-use super::filter::{Filter, FilterError, Mode, Verdict};
+use super::filter::{Filter, FilterError};
 use super::state::Edge;
 use super::store::RULE_SLOT_MAX;
 use crate::control::api::{
@@ -25,18 +28,13 @@ impl<F: Filter> Edge<F> {
         let by_source = self.store.count_by_source()?;
         let sources = by_source.into_iter().map(|(list, of)| (list.name().to_owned(), of));
         let rules = self.store.rules()?.len() as u64;
-        let mode = match attachment.mode {
-            Mode::Native => "native",
-            Mode::Generic => "generic",
-            Mode::Memory => "userspace",
-        };
         let guarded = self.desired.guarded();
         Ok(EdgeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: Time(now.wall_s()),
             started: Time(self.started_s),
             interface: attachment.interface,
-            mode: mode.to_owned(),
+            mode: attachment.mode.name().to_owned(),
             program_id: attachment.program_id,
             entries: List::ALL
                 .map(|list| (list.name().to_owned(), self.desired.count(list)))
@@ -52,19 +50,28 @@ impl<F: Filter> Edge<F> {
 
     pub fn stats(&self) -> Result<EdgeStats, Problem> {
         let totals = self.filter.totals()?;
+        let of_both = |count: fn(&Totals, Family) -> u64| -> u64 {
+            Family::ALL.into_iter().map(|family| count(&totals, family)).sum()
+        };
         let packets = [
-            ("passed", totals.passed),
-            ("dropped", totals.dropped),
-            ("malformed", totals.malformed),
+            ("seen", totals.seen()),
+            ("passed", of_both(Totals::passed)),
+            ("passed, allowed", totals.allowed()),
+            ("passed, not TCP", totals.not_tcp()),
+            ("dropped IPv4", totals.dropped(Family::V4)),
+            ("dropped IPv6", totals.dropped(Family::V6)),
+            ("dropped", of_both(Totals::dropped)),
+            ("malformed", totals.malformed()),
+            ("later fragments", totals.later_fragments()),
         ];
-        let by_reason = Reason::ALL.into_iter().zip(totals.dropped_by_reason);
+        let by_reason = Reason::ALL.map(|reason| (reason, totals.dropped_for(reason)));
         let mut rules = Vec::new();
         for (slot, rule) in self.store.rules()? {
             let hits = self.filter.rule_hits(slot)?;
-            if hits.packets > 0 {
+            if hits.hits > 0 {
                 rules.push(RuleStats {
                     rule,
-                    packets: hits.packets,
+                    packets: hits.hits,
                     last_hit: self.wall_of_boot_s(hits.last_s),
                 });
             }
@@ -74,6 +81,7 @@ impl<F: Filter> Edge<F> {
         Ok(EdgeStats {
             packets: packets.map(|(name, count)| (name.to_owned(), count)).into(),
             dropped_by_reason: by_reason
+                .into_iter()
                 .filter(|(_, count)| *count > 0)
                 .map(|(reason, count)| (reason.name().to_owned(), count))
                 .collect::<BTreeMap<_, _>>(),
@@ -81,9 +89,9 @@ impl<F: Filter> Edge<F> {
         })
     }
 
-    fn wall_of_boot_s(&self, boot_s: u32) -> Option<Time> {
+    fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
         let now = self.now();
-        let ago_ms = now.boot_ms.saturating_sub(u64::from(boot_s) * 1000);
+        let ago_ms = now.boot_ms.saturating_sub(boot_s.saturating_mul(1000));
         (boot_s != 0).then(|| Time(now.wall_ms.saturating_sub(ago_ms) / 1000))
     }
 
@@ -92,11 +100,15 @@ impl<F: Filter> Edge<F> {
         let now = self.now();
         let source = prefix::host(query.address);
         let class = Scope::of_tcp_port(query.port);
-        let (verdict, decided_by) = match self.filter.verdict(source.addr(), class, now.boot_s())? {
-            Verdict::Pass => (PacketVerdict::Pass, None),
-            Verdict::Allowed(prefix, _) => (PacketVerdict::Allowed, Some(prefix)),
-            Verdict::Denied(prefix, _) => (PacketVerdict::Denied, Some(prefix)),
+        let found = self.filter.verdict(source.addr(), class, now.boot_s())?;
+        let verdict = match found {
+            Verdict::Unguarded | Verdict::Clean => PacketVerdict::Pass,
+            Verdict::Allowed(_) => PacketVerdict::Allowed,
+            Verdict::Denied(_) => PacketVerdict::Denied,
         };
+        let decided_by = found.entry().and_then(|entry| {
+            IpNet::new(source.addr(), entry.prefix_len).ok().map(|net| net.trunc())
+        });
         let desired = self.desired_verdict(source, class, now.wall_s());
         let mut rows = Vec::new();
         for list in List::ALL {
@@ -104,7 +116,7 @@ impl<F: Filter> Edge<F> {
                 for row in self.store.rows_on((list, prefix))? {
                     let hits = self.filter.rule_hits(self.store.slot_of(&row.rule)?)?;
                     let in_scope = row.scope.intersects(class);
-                    rows.push(ExplainRow { list, row, in_scope, packets: hits.packets });
+                    rows.push(ExplainRow { list, row, in_scope, packets: hits.hits });
                 }
             }
         }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Reason, Scope};
+use relay_common::layout::RuleHits;
+use relay_common::totals::Totals;
+use relay_common::verdict::Verdict;
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::CapSettings;
 use relay_core::ban::guardrails::Protected;
@@ -25,8 +28,8 @@ const START: Now = Now { wall_ms: 1_800_000_000_000, boot_ms: 50_000_000 };
 pub(super) struct Probe(Arc<Mutex<(MemoryFilter, bool)>>);
 
 impl Probe {
-    pub(super) fn new(max: u64) -> Self {
-        Self(Arc::new(Mutex::new((MemoryFilter::new(max), false))))
+    pub(super) fn new(max: u32) -> Self {
+        Self(Arc::new(Mutex::new((MemoryFilter::new(MapSizes { allow: max, deny: max }), false))))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut MemoryFilter) -> T) -> T {
@@ -42,7 +45,11 @@ impl Probe {
         f: impl FnOnce(&mut MemoryFilter) -> Result<T, FilterError>,
     ) -> Result<T, FilterError> {
         let mut inner = self.0.lock().unwrap();
-        if inner.1 { Err(FilterError::Io("broken for a test".into())) } else { f(&mut inner.0) }
+        if inner.1 {
+            Err(FilterError::Kernel { doing: "a test", source: "broken for a test".into() })
+        } else {
+            f(&mut inner.0)
+        }
     }
 }
 
@@ -59,11 +66,14 @@ impl Filter for Probe {
     fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError> {
         self.with(|filter| filter.entries(list))
     }
-    fn capacity(&self) -> Capacity {
+    fn capacity(&self) -> MapSizes {
         self.with(|filter| filter.capacity())
     }
     fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError> {
         self.write(|filter| filter.set_guarded(scope))
+    }
+    fn guarded(&self) -> Result<Scope, FilterError> {
+        self.with(|filter| filter.guarded())
     }
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         self.with(|filter| filter.verdict(source, class, now_s))
@@ -119,7 +129,7 @@ impl Bench {
         Self::with_room(1_000)
     }
 
-    fn with_room(max: u64) -> Self {
+    fn with_room(max: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (probe, now) = (Probe::new(max), Arc::new(Mutex::new(START)));
         Self { edge: open(dir.path(), &probe, &now), probe, now, dir }

@@ -1,0 +1,295 @@
+//! From the bytes of a frame to what the verdict needs: source address and class of traffic.
+//!
+//! Everything is optional in the eyes of this parser: what is short, malformed or unknown is a
+//! value that lets the packet pass and be counted. The stack behind judges it as it always did.
+//!
+//! Length fields are not read. A frame may be padded to the Ethernet minimum, and an aggregate may
+//! carry a length of 0 (BIG TCP); a packet that lies about its length is dropped by the stack.
+
+use core::net::IpAddr;
+
+use crate::entry::Scope;
+
+/// Where a frame's bytes come from: a slice here, the packet pointers in the kernel program.
+pub trait Frame {
+    /// `N` bytes from `offset`, or `None` where the frame (or its linear part) is shorter.
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+}
+
+impl Frame for [u8] {
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..)?.first_chunk().copied()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Bits of an address, which is the longest prefix.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// The address a packet claims to come from, in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl Source {
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+}
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::V4(v4.octets()),
+            IpAddr::V6(v6) => Self::V6(v6.octets()),
+        }
+    }
+}
+
+/// What the verdict is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub source: Source,
+    /// Exactly one bit: the class of the TCP destination port, or "not TCP".
+    pub class: Scope,
+}
+
+/// Why a frame has no source and class to judge. It passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unjudged {
+    /// ARP, LLDP, 802.3 and all else that is not IP.
+    NotIp,
+    /// A fragment after the first: it has no ports, and without its first it is worth nothing.
+    LaterFragment(Family),
+    Malformed(Malformed),
+}
+
+/// What is wrong with a frame. The numbers are places in the totals map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Malformed {
+    /// Ends within the Ethernet header or a VLAN tag.
+    ShortEthernet = 0,
+    /// A third VLAN tag.
+    TooManyTags = 1,
+    ShortIpv4 = 2,
+    /// The version is not 4, or the header length is below five words.
+    BadIpv4 = 3,
+    ShortIpv6 = 4,
+    /// The version is not 6.
+    BadIpv6 = 5,
+    /// Ends within an extension header.
+    ShortExtension = 6,
+    /// More extension headers than [`EXTENSIONS_MAX`].
+    TooManyExtensions = 7,
+    /// TCP without its ports.
+    ShortTcp = 8,
+}
+
+impl Malformed {
+    pub const ALL: [Self; 9] = [
+        Self::ShortEthernet,
+        Self::TooManyTags,
+        Self::ShortIpv4,
+        Self::BadIpv4,
+        Self::ShortIpv6,
+        Self::BadIpv6,
+        Self::ShortExtension,
+        Self::TooManyExtensions,
+        Self::ShortTcp,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ShortEthernet => "short-ethernet",
+            Self::TooManyTags => "too-many-tags",
+            Self::ShortIpv4 => "short-ipv4",
+            Self::BadIpv4 => "bad-ipv4",
+            Self::ShortIpv6 => "short-ipv6",
+            Self::BadIpv6 => "bad-ipv6",
+            Self::ShortExtension => "short-extension",
+            Self::TooManyExtensions => "too-many-extensions",
+            Self::ShortTcp => "short-tcp",
+        }
+    }
+}
+
+/// VLAN tags that are looked through: a service tag and a customer tag (IEEE 802.1ad).
+pub const TAGS_MAX: usize = 2;
+/// Extension headers that are looked through. A packet in the order that RFC 8200 section 4.1
+/// recommends has no more than seven.
+pub const EXTENSIONS_MAX: usize = 8;
+
+const TAG_CUSTOMER: u16 = 0x8100;
+const TAG_SERVICE: u16 = 0x88a8;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+const PROTOCOL_HOP_BY_HOP: u8 = 0;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_ROUTING: u8 = 43;
+const PROTOCOL_FRAGMENT: u8 = 44;
+const PROTOCOL_AUTHENTICATION: u8 = 51;
+const PROTOCOL_DESTINATION: u8 = 60;
+const PROTOCOL_MOBILITY: u8 = 135;
+const PROTOCOL_HIP: u8 = 139;
+const PROTOCOL_SHIM6: u8 = 140;
+
+/// Reads a frame from its Ethernet header to its TCP ports.
+///
+/// # Errors
+/// The frame has nothing that could be judged; see [`Unjudged`].
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Unjudged> {
+    let (ethertype, offset) = ethernet(frame)?;
+    match ethertype {
+        ETHERTYPE_IPV4 => ipv4(frame, offset),
+        ETHERTYPE_IPV6 => ipv6(frame, offset),
+        _ => Err(Unjudged::NotIp),
+    }
+}
+
+/// The ethertype behind the VLAN tags, and where its payload begins.
+#[inline(always)]
+fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(u16, usize), Unjudged> {
+    let short = Unjudged::Malformed(Malformed::ShortEthernet);
+    let mut ethertype = u16::from_be_bytes(frame.read(12).ok_or(short)?);
+    let mut offset = 14;
+    for _ in 0..TAGS_MAX {
+        if !is_tag(ethertype) {
+            break;
+        }
+        ethertype = u16::from_be_bytes(frame.read(offset + 2).ok_or(short)?);
+        offset += 4;
+    }
+    if is_tag(ethertype) {
+        return Err(Unjudged::Malformed(Malformed::TooManyTags));
+    }
+    Ok((ethertype, offset))
+}
+
+const fn is_tag(ethertype: u16) -> bool {
+    ethertype == TAG_CUSTOMER || ethertype == TAG_SERVICE
+}
+
+/// RFC 791 section 3.1.
+#[inline(always)]
+fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
+    let header: [u8; 20] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortIpv4))?;
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    if header[0] >> 4 != 4 || header_len < 20 {
+        return Err(Unjudged::Malformed(Malformed::BadIpv4));
+    }
+    // The low 13 bits are the fragment's offset.
+    if u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0 {
+        return Err(Unjudged::LaterFragment(Family::V4));
+    }
+    let source = Source::V4([header[12], header[13], header[14], header[15]]);
+    let class = match header[9] {
+        PROTOCOL_TCP => tcp(frame, offset + header_len)?,
+        _ => Scope::of_other_protocol(),
+    };
+    Ok(Packet { source, class })
+}
+
+/// RFC 8200 sections 3 and 4.
+#[inline(always)]
+fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
+    let short = Unjudged::Malformed(Malformed::ShortIpv6);
+    let [first, ..]: [u8; 1] = frame.read(offset).ok_or(short)?;
+    let [next]: [u8; 1] = frame.read(offset + 6).ok_or(short)?;
+    let source = Source::V6(frame.read(offset + 8).ok_or(short)?);
+    // The destination is not looked at, but must be there.
+    let _: [u8; 1] = frame.read(offset + 39).ok_or(short)?;
+    if first >> 4 != 6 {
+        return Err(Unjudged::Malformed(Malformed::BadIpv6));
+    }
+    let class = match skip_extensions(frame, next, offset + 40)? {
+        (PROTOCOL_TCP, offset) => tcp(frame, offset)?,
+        _ => Scope::of_other_protocol(),
+    };
+    Ok(Packet { source, class })
+}
+
+/// The first protocol that is no extension header, and where it begins.
+#[inline(always)]
+fn skip_extensions<F: Frame + ?Sized>(
+    frame: &F,
+    first: u8,
+    start: usize,
+) -> Result<(u8, usize), Unjudged> {
+    let (mut protocol, mut offset) = (first, start);
+    for _ in 0..EXTENSIONS_MAX {
+        if !is_extension(protocol) {
+            return Ok((protocol, offset));
+        }
+        let [next, length, high, low]: [u8; 4] =
+            frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortExtension))?;
+        offset += match protocol {
+            PROTOCOL_FRAGMENT => {
+                // The high 13 bits are the fragment's offset (RFC 8200 section 4.5).
+                if u16::from_be_bytes([high, low]) & 0xfff8 != 0 {
+                    return Err(Unjudged::LaterFragment(Family::V6));
+                }
+                8
+            }
+            // In words of four bytes, two of them not counted (RFC 4302 section 2.2).
+            PROTOCOL_AUTHENTICATION => (usize::from(length) + 2) * 4,
+            // In words of eight bytes, the first not counted.
+            _ => (usize::from(length) + 1) * 8,
+        };
+        protocol = next;
+    }
+    if is_extension(protocol) {
+        return Err(Unjudged::Malformed(Malformed::TooManyExtensions));
+    }
+    Ok((protocol, offset))
+}
+
+const fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        PROTOCOL_HOP_BY_HOP
+            | PROTOCOL_ROUTING
+            | PROTOCOL_FRAGMENT
+            | PROTOCOL_AUTHENTICATION
+            | PROTOCOL_DESTINATION
+            | PROTOCOL_MOBILITY
+            | PROTOCOL_HIP
+            | PROTOCOL_SHIM6
+    )
+}
+
+/// The class of a TCP segment. Its ports are enough: a first fragment may hold no more, and its
+/// reassembled whole would still open a connection (RFC 1858 section 3).
+#[inline(always)]
+fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Scope, Unjudged> {
+    let ports: [u8; 4] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortTcp))?;
+    Ok(Scope::of_tcp_port(u16::from_be_bytes([ports[2], ports[3]])))
+}

@@ -1,0 +1,185 @@
+//! What the kernel program counts: exactly one counter for each packet, so that their sum is the
+//! number of packets seen, and a second one for v4-mapped sources.
+
+use crate::entry::{Reason, Scope};
+use crate::parse::{Family, Malformed, Packet, Source, Unjudged};
+use crate::verdict::Verdict;
+
+/// Room for reasons and kinds of malformation, so that a new one does not move the others.
+const REASONS: u32 = 16;
+const KINDS: u32 = 16;
+
+/// Why a packet that was judged has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pass {
+    Unguarded = 0,
+    Allowed = 1,
+    Clean = 2,
+}
+
+impl Pass {
+    pub const ALL: [Self; 3] = [Self::Unguarded, Self::Allowed, Self::Clean];
+}
+
+/// One counter of the totals map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Judged and passed.
+    Passed {
+        family: Family,
+        tcp: bool,
+        why: Pass,
+    },
+    /// Dropped by an entry with this reason's number.
+    Dropped {
+        family: Family,
+        reason: u8,
+    },
+    NotIp,
+    LaterFragment(Family),
+    Malformed(Malformed),
+    /// Additional to the packet's own counter: an IPv6 source in ::ffff:0:0/96, which has no
+    /// business on a wire (RFC 4291 section 2.5.5.2).
+    V4Mapped,
+}
+
+const DROPPED_AT: u32 = 12;
+const NOT_IP_AT: u32 = DROPPED_AT + 2 * REASONS;
+const FRAGMENTS_AT: u32 = NOT_IP_AT + 1;
+const MALFORMED_AT: u32 = FRAGMENTS_AT + 2;
+const V4_MAPPED_AT: u32 = MALFORMED_AT + KINDS;
+/// Slots in the totals map.
+pub const COUNTERS: u32 = V4_MAPPED_AT + 1;
+
+impl Counter {
+    /// The counter of a packet that was judged.
+    #[inline(always)]
+    pub const fn of_verdict(packet: &Packet, verdict: &Verdict) -> Self {
+        let family = packet.source.family();
+        let why = match verdict {
+            Verdict::Denied(entry) => return Self::Dropped { family, reason: entry.reason },
+            Verdict::Unguarded => Pass::Unguarded,
+            Verdict::Allowed(_) => Pass::Allowed,
+            Verdict::Clean => Pass::Clean,
+        };
+        Self::Passed { family, tcp: Scope::TCP.contains(packet.class), why }
+    }
+
+    /// The counter of a frame that could not be judged.
+    #[inline(always)]
+    pub const fn of_unjudged(why: Unjudged) -> Self {
+        match why {
+            Unjudged::NotIp => Self::NotIp,
+            Unjudged::LaterFragment(family) => Self::LaterFragment(family),
+            Unjudged::Malformed(kind) => Self::Malformed(kind),
+        }
+    }
+
+    /// The counter's place in the totals map, below [`COUNTERS`].
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        match self {
+            Self::Passed { family, tcp, why } => family as u32 * 6 + tcp as u32 * 3 + why as u32,
+            Self::Dropped { family, reason } => {
+                DROPPED_AT + family as u32 * REASONS + (reason as u32 & (REASONS - 1))
+            }
+            Self::NotIp => NOT_IP_AT,
+            Self::LaterFragment(family) => FRAGMENTS_AT + family as u32,
+            Self::Malformed(kind) => MALFORMED_AT + kind as u32,
+            Self::V4Mapped => V4_MAPPED_AT,
+        }
+    }
+}
+
+/// Whether a source is an IPv4 address in IPv6's clothes.
+#[inline(always)]
+pub const fn is_v4_mapped(source: &Source) -> bool {
+    match source {
+        Source::V4(_) => false,
+        Source::V6(b) => {
+            let zeros = b[0] | b[1] | b[2] | b[3] | b[4] | b[5] | b[6] | b[7] | b[8] | b[9];
+            zeros == 0 && b[10] & b[11] == 0xff
+        }
+    }
+}
+
+/// The totals map, summed over all CPUs. Counts of packets since the maps were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    counts: [u64; COUNTERS as usize],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { counts: [0; COUNTERS as usize] }
+    }
+}
+
+impl Totals {
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter.index() as usize]
+    }
+
+    pub fn add(&mut self, counter: Counter, packets: u64) {
+        self.add_at(counter.index(), packets);
+    }
+
+    /// Adds to a place of the totals map; a place this layout does not know is left out.
+    pub fn add_at(&mut self, index: u32, packets: u64) {
+        if let Some(count) = self.counts.get_mut(index as usize) {
+            *count = count.wrapping_add(packets);
+        }
+    }
+
+    /// Dropped packets of a family, for any reason.
+    pub fn dropped(&self, family: Family) -> u64 {
+        let dropped = |reason| self.get(Counter::Dropped { family, reason });
+        (0..REASONS as u8).map(dropped).sum()
+    }
+
+    /// Dropped packets of both families, by entries with this reason.
+    pub fn dropped_for(&self, reason: Reason) -> u64 {
+        let dropped = |family| self.get(Counter::Dropped { family, reason: reason as u8 });
+        Family::ALL.into_iter().map(dropped).sum()
+    }
+
+    /// Packets of a family that were judged and passed, or were later fragments.
+    pub fn passed(&self, family: Family) -> u64 {
+        let judged: u64 = Pass::ALL.into_iter().map(|why| self.passed_because(family, why)).sum();
+        judged + self.get(Counter::LaterFragment(family))
+    }
+
+    /// Packets of a family that were judged and passed for this reason.
+    pub fn passed_because(&self, family: Family, why: Pass) -> u64 {
+        [true, false].into_iter().map(|tcp| self.get(Counter::Passed { family, tcp, why })).sum()
+    }
+
+    /// Packets of both families that the allow list let through.
+    pub fn allowed(&self) -> u64 {
+        Family::ALL.into_iter().map(|family| self.passed_because(family, Pass::Allowed)).sum()
+    }
+
+    /// Passed packets of both families that were IP and not TCP.
+    pub fn not_tcp(&self) -> u64 {
+        let passed = |family| {
+            let count = move |why| self.get(Counter::Passed { family, tcp: false, why });
+            Pass::ALL.into_iter().map(count).sum::<u64>()
+        };
+        Family::ALL.into_iter().map(passed).sum()
+    }
+
+    /// Fragments of both families after their first.
+    pub fn later_fragments(&self) -> u64 {
+        Family::ALL.into_iter().map(|family| self.get(Counter::LaterFragment(family))).sum()
+    }
+
+    /// Malformed frames of every kind; they passed.
+    pub fn malformed(&self) -> u64 {
+        Malformed::ALL.into_iter().map(|kind| self.get(Counter::Malformed(kind))).sum()
+    }
+
+    /// Every frame that was seen.
+    pub fn seen(&self) -> u64 {
+        self.counts[..V4_MAPPED_AT as usize].iter().sum()
+    }
+}

@@ -1,0 +1,139 @@
+//! BPF links of XDP programs, by the bpf(2) system call itself.
+//!
+//! aya falls back to netlink when the kernel refuses a link with EINVAL, and such an attachment
+//! cannot be pinned and outlives the process that made it. Asking the kernel directly leaves one
+//! way to be attached, and the kernel's own errno when it cannot be.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+/// The attach type of XDP programs on an interface.
+const BPF_XDP: u32 = 37;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+
+/// Where in the driver the program runs; the numbers are XDP_FLAGS_DRV_MODE and
+/// XDP_FLAGS_SKB_MODE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    Native = 4,
+    Generic = 2,
+}
+
+/// One program on one interface. Attached for as long as a descriptor or a pin holds it.
+#[derive(Debug)]
+pub(super) struct Link {
+    fd: OwnedFd,
+}
+
+/// What the kernel says about a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    pub(super) program_id: u32,
+    /// 0 when the interface is gone.
+    pub(super) ifindex: u32,
+}
+
+impl Link {
+    /// Attaches a program. Fails with EBUSY where another one is.
+    pub(super) fn create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> io::Result<Self> {
+        // prog_fd, target_ifindex, attach_type, flags
+        let mut attr = [descriptor(program.as_raw_fd()), ifindex, BPF_XDP, hook as u32];
+        let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
+    }
+
+    /// Opens a pinned link; `None` where nothing is pinned.
+    pub(super) fn from_pin(path: &Path) -> io::Result<Option<Self>> {
+        let path = c_path(path)?;
+        let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd: 0, file_flags: 0 };
+        match bpf(BPF_OBJ_GET, &mut attr) {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) => Ok(Some(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the link under a path of a BPF file system.
+    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = c_path(path)?;
+        let fd = descriptor(self.fd.as_raw_fd());
+        let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd, file_flags: 0 };
+        bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+    }
+
+    /// Puts another program in place of the link's, between one packet and the next.
+    pub(super) fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        // link_fd, new_prog_fd, flags, old_prog_fd
+        let link = descriptor(self.fd.as_raw_fd());
+        let mut attr = [link, descriptor(program.as_raw_fd()), 0, 0];
+        bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+    }
+
+    /// # Errors
+    /// EINVAL also for a descriptor that is no XDP link.
+    pub(super) fn info(&self) -> io::Result<LinkInfo> {
+        // struct bpf_link_info: type, id, prog_id, padding, then a union with u64 members, of
+        // which XDP has its ifindex first.
+        #[repr(C, align(8))]
+        #[derive(Default)]
+        struct Info([u32; 8]);
+        let mut info = Info::default();
+        let mut attr = InfoAttr {
+            fd: descriptor(self.fd.as_raw_fd()),
+            info_len: size_of::<Info>() as u32,
+            info: &raw mut info as u64,
+        };
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        let [kind, _, program_id, _, ifindex, ..] = info.0;
+        if kind != BPF_LINK_TYPE_XDP {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(LinkInfo { program_id, ifindex })
+    }
+}
+
+#[repr(C)]
+struct PathAttr {
+    pathname: u64,
+    fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// A leading part of `union bpf_attr`; the kernel takes what is missing for zero.
+trait Attr {}
+impl Attr for [u32; 4] {}
+impl Attr for PathAttr {}
+impl Attr for InfoAttr {}
+
+fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: `attr` is a whole, initialised structure of the size that is given, and the memory
+    // its addresses point to outlives the call in each caller.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+fn descriptor(fd: i32) -> u32 {
+    u32::try_from(fd).expect("an open descriptor is not negative")
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
+}

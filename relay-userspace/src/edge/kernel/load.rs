@@ -1,0 +1,130 @@
+//! From the object file to maps and a program in the kernel, with the pinned maps where they fit.
+
+use std::path::PathBuf;
+
+use aya::maps::{Map, MapData, MapError};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader};
+use relay_common::entry::List;
+use relay_common::layout::{self, MAPS, PROGRAM};
+use relay_common::parse::Family;
+
+use super::AttachError;
+use super::maps::Maps;
+use super::pins::Pins;
+use crate::edge::filter::MapSizes;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/postern-xdp"));
+
+/// The kernel program with its maps, not attached.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) maps: Maps,
+    pub(super) program_id: u32,
+    /// Maps that are not the pinned ones, but staged to take their places.
+    pub(super) staged: Vec<&'static str>,
+}
+
+/// Loads with maps of its own.
+pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
+    let mut ebpf = object(sizes, &[])?;
+    let maps = Maps::take(&mut ebpf, sizes)?;
+    let program_id = verify(&mut ebpf)?;
+    Ok(Loaded { ebpf, maps, program_id, staged: MAPS.to_vec() })
+}
+
+/// Loads with the pinned maps where they are exactly what the object wants. A list whose size the
+/// configuration has changed is copied into a new map, so that the program that takes over knows
+/// every entry from its first packet.
+pub(super) fn adopting(pins: &Pins, sizes: MapSizes) -> Result<Loaded, AttachError> {
+    // The object itself says what its maps must be; they cost next to nothing while empty.
+    let wanted = object(sizes, &[])?;
+    let (mut adopted, mut staged, mut resized) = (Vec::new(), Vec::new(), Vec::new());
+    for name in MAPS {
+        match compare(&wanted, pins, name)? {
+            Pinned::Same => adopted.push((name, pins.map(name))),
+            Pinned::Absent => staged.push(name),
+            Pinned::Resized(old) => {
+                staged.push(name);
+                resized.push((name, old));
+            }
+        }
+    }
+    drop(wanted);
+    let mut ebpf = object(sizes, &adopted)?;
+    pins.stage(&ebpf, &staged)?;
+    let mut maps = Maps::take(&mut ebpf, sizes)?;
+    for (name, old) in resized {
+        maps.copy_from(name, old, sizes)?;
+    }
+    let program_id = verify(&mut ebpf)?;
+    Ok(Loaded { ebpf, maps, program_id, staged })
+}
+
+pub(super) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
+    ebpf.program_mut(PROGRAM)
+        .and_then(|program| program.try_into().ok())
+        .expect("the object is built with an XDP program of this name")
+}
+
+fn object(sizes: MapSizes, pinned: &[(&'static str, PathBuf)]) -> Result<Ebpf, AttachError> {
+    let mut loader = EbpfLoader::new();
+    for list in List::ALL {
+        for family in Family::ALL {
+            loader.map_max_entries(layout::trie(list, family), sizes.of(list));
+        }
+    }
+    for (name, path) in pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
+    loader.load(OBJECT).map_err(|error| AttachError::load("making BPF maps", error))
+}
+
+/// Gives the program to the verifier; returns the kernel's id of it.
+fn verify(ebpf: &mut Ebpf) -> Result<u32, AttachError> {
+    let doing = "loading an XDP program";
+    let program = program(ebpf);
+    program.load().map_err(|error| AttachError::load(doing, error))?;
+    program.info().map(|info| info.id()).map_err(|error| AttachError::load(doing, error))
+}
+
+/// How a pinned map relates to the one that the object wants.
+enum Pinned {
+    Same,
+    Absent,
+    /// A list with another number of entries.
+    Resized(MapData),
+}
+
+fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, AttachError> {
+    let path = pins.map(name);
+    if !path.exists() {
+        return Ok(Pinned::Absent);
+    }
+    let reading = |error: MapError| AttachError::load("reading a pinned map", error);
+    let found = MapData::from_pin(&path).map_err(reading)?;
+    let (is, should) =
+        (found.info().map_err(reading)?, data(wanted, name).info().map_err(reading)?);
+    let foreign = |what| Err(AttachError::ForeignPin { path, what });
+    if is.map_type().ok() != should.map_type().ok() || is.map_flags() != should.map_flags() {
+        return foreign("another type of map");
+    }
+    if is.key_size() != should.key_size() || is.value_size() != should.value_size() {
+        return foreign("a map of other keys or values");
+    }
+    if is.max_entries() == should.max_entries() {
+        return Ok(Pinned::Same);
+    }
+    match wanted.map(name) {
+        Some(Map::LpmTrie(_)) => Ok(Pinned::Resized(found)),
+        _ => foreign("a map of another size"),
+    }
+}
+
+fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
+    match ebpf.map(name) {
+        Some(Map::LpmTrie(data) | Map::PerCpuArray(data) | Map::Array(data)) => data,
+        _ => unreachable!("the object is built with every map of the layout, of these types"),
+    }
+}

@@ -1,0 +1,121 @@
+//! One question over rtnetlink: which XDP program does an interface run, and in which mode?
+
+use std::io::{self, Read, Write};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::link::Hook;
+
+/// The program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attached {
+    pub(super) program_id: u32,
+    pub(super) hook: Hook,
+}
+
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
+const IFLA_XDP_PROG_ID: u16 = 4;
+const XDP_ATTACHED_DRV: u8 = 1;
+const XDP_ATTACHED_SKB: u8 = 2;
+/// Lengths of struct nlmsghdr and struct ifinfomsg.
+const HEADER: usize = 16;
+const IFINFO: usize = 16;
+/// An answer about one interface is some 1.5 KiB; with many virtual functions more.
+const ANSWER_MAX: usize = 65_536;
+
+/// The index of an interface in this thread's network namespace.
+pub(super) fn ifindex(interface: &str) -> io::Result<u32> {
+    Ok(nix::net::if_::if_nametoindex(interface)?)
+}
+
+/// The XDP program of an interface, if it runs one.
+pub(super) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
+    let answer = ask(ifindex)?;
+    let Some(attributes) = answer.get(HEADER + IFINFO..) else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let Some(xdp) = attribute(attributes, IFLA_XDP) else { return Ok(None) };
+    let hook = match attribute(xdp, IFLA_XDP_ATTACHED).and_then(|value| value.first()) {
+        Some(&XDP_ATTACHED_SKB) => Hook::Generic,
+        // Offloaded, or in several modes at once: none of ours, but there.
+        Some(&mode) if mode >= XDP_ATTACHED_DRV => Hook::Native,
+        _ => return Ok(None),
+    };
+    let id = attribute(xdp, IFLA_XDP_PROG_ID).and_then(|value| value.first_chunk());
+    Ok(Some(Attached { program_id: id.copied().map_or(0, u32::from_ne_bytes), hook }))
+}
+
+/// Sends RTM_GETLINK for one interface, and returns the answer, cut to its own length.
+fn ask(ifindex: u32) -> io::Result<Vec<u8>> {
+    let protocol = Protocol::from(libc::NETLINK_ROUTE);
+    let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(protocol))?;
+    // Not connected to anyone: a netlink socket then talks with the kernel.
+    let mut request = Vec::with_capacity(HEADER + IFINFO);
+    request.extend(((HEADER + IFINFO) as u32).to_ne_bytes());
+    request.extend(libc::RTM_GETLINK.to_ne_bytes());
+    request.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    request.extend([0; 8]); // sequence and port: one question, one answer
+    request.extend([0; 4]); // family, padding, type
+    request.extend(ifindex.to_ne_bytes());
+    request.extend([0; 8]); // flags and their mask
+    socket.write_all(&request)?;
+    let mut answer = vec![0; ANSWER_MAX];
+    let received = socket.read(&mut answer)?;
+    answer.truncate(received);
+    let length = answer.first_chunk().copied().map_or(0, u32::from_ne_bytes) as usize;
+    let kind = answer.get(4..6).and_then(|kind| kind.first_chunk().copied());
+    match kind.map(u16::from_ne_bytes) {
+        Some(libc::RTM_NEWLINK) => {
+            answer.truncate(length);
+            Ok(answer)
+        }
+        // struct nlmsgerr begins with a negative errno.
+        Some(kind) if i32::from(kind) == libc::NLMSG_ERROR => {
+            let errno = answer.get(HEADER..).and_then(|rest| rest.first_chunk().copied());
+            Err(io::Error::from_raw_os_error(-errno.map_or(-libc::EIO, i32::from_ne_bytes)))
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// The value of the first attribute of this kind (struct rtattr: length, kind, value, padding).
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    while let Some(&[l0, l1, k0, k1]) = attributes.first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        // The two high bits say "nested" and "network byte order".
+        let kind = u16::from_ne_bytes([k0, k1]) & 0x3fff;
+        let value = attributes.get(4..length)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_runs_no_program() {
+        assert_eq!(attached(ifindex("lo").unwrap()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_index_nobody_has_is_no_device() {
+        let error = attached(i32::MAX as u32).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+    }
+
+    #[test]
+    fn attributes_are_found_behind_padding_and_cut_off_ones_are_not() {
+        let mut bytes = vec![5, 0, 1, 0, 9, 0, 0, 0];
+        bytes.extend([6, 0, 2, 0x80, 7, 8, 0, 0]);
+        assert_eq!(attribute(&bytes, 2), Some(&[7, 8][..]));
+        assert_eq!(attribute(&bytes, 3), None);
+        assert_eq!(attribute(&bytes[..13], 2), None);
+        assert_eq!(attribute(&[0, 0, 1, 0, 0, 0, 0, 0], 2), None);
+    }
+}

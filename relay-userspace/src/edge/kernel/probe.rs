@@ -1,0 +1,56 @@
+//! The kernel program run on frames that somebody made up: what BPF_PROG_TEST_RUN is for. Attached
+//! nowhere, pinned nowhere.
+
+use std::io;
+use std::time::Duration;
+
+use aya::Ebpf;
+use aya::programs::{TestRun, TestRunOptions};
+
+use super::{AttachError, KernelFilter, load};
+use crate::edge::filter::MapSizes;
+
+/// The verified program and its maps, for tests and benchmarks.
+#[derive(Debug)]
+pub struct Probe {
+    /// The maps that the program looks into.
+    pub filter: KernelFilter,
+    ebpf: Ebpf,
+}
+
+/// What the program answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// XDP_DROP; otherwise it was XDP_PASS, since the program knows no other answer.
+    pub drops: bool,
+    /// The mean of all repetitions, for one packet; the kernel gives whole nanoseconds.
+    pub duration: Duration,
+}
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+impl Probe {
+    /// Loads the program with maps of its own.
+    pub fn load(sizes: MapSizes) -> Result<Self, AttachError> {
+        let loaded = load::fresh(sizes)?;
+        let filter = KernelFilter { maps: loaded.maps, program_id: loaded.program_id, place: None };
+        Ok(Self { filter, ebpf: loaded.ebpf })
+    }
+
+    /// Runs the program on a frame, so many times. The kernel wants at least the 14 bytes of an
+    /// Ethernet header.
+    ///
+    /// # Errors
+    /// The kernel refuses the frame, or the program answers what it should not know.
+    pub fn run(&mut self, frame: &[u8], repeat: u32) -> io::Result<Outcome> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = load::program(&mut self.ebpf).test_run(options).map_err(io::Error::other)?;
+        let drops = match result.return_value {
+            XDP_DROP => true,
+            XDP_PASS => false,
+            other => return Err(io::Error::other(format!("the program answered {other}"))),
+        };
+        Ok(Outcome { drops, duration: result.duration })
+    }
+}
