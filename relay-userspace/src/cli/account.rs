@@ -26,12 +26,7 @@ pub(super) async fn execute(
     Ok(Exit::Done)
 }
 
-async fn set(
-    path: &str,
-    name: String,
-    done: &str,
-    on: &mut Session<'_>,
-) -> Result<Exit, Failure> {
+async fn set(path: &str, name: String, done: &str, on: &mut Session<'_>) -> Result<Exit, Failure> {
     let password = password::read(on)?;
     let request = AccountPassword { name, password };
     let answer: Done = on.relay.post(path, &request).await?;

@@ -6,9 +6,7 @@ use std::path::Path;
 
 use relay_common::entry::{List, Scope};
 
-use super::args::{
-    AddArgs, AllowCommand, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand,
-};
+use super::args::{AddArgs, AllowCommand, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand};
 use super::called;
 use super::output::{counted, expiry, table};
 use super::session::{Exit, Failure, Session};
@@ -160,11 +158,7 @@ async fn pages(
     }
 }
 
-async fn show(
-    list: List,
-    source: Option<String>,
-    on: &mut Session<'_>,
-) -> Result<Exit, Failure> {
+async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Result<Exit, Failure> {
     const HEADER: [&str; 7] = ["PREFIX", "SCOPE", "REASON", "SOURCE", "RULE", "EXPIRES", "COMMENT"];
     let mut count = 0u64;
     if on.json {
@@ -204,11 +198,7 @@ async fn show(
     Ok(Exit::Done)
 }
 
-async fn export(
-    list: List,
-    source: Option<String>,
-    on: &mut Session<'_>,
-) -> Result<Exit, Failure> {
+async fn export(list: List, source: Option<String>, on: &mut Session<'_>) -> Result<Exit, Failure> {
     pages(list, source, on, |page, on| {
         for row in &page.rows {
             writeln!(on.out, "{}", lines::format(row, on.wall_s))?;
@@ -258,9 +248,7 @@ pub(super) fn tell_affected(
     done: &Affected,
     on: &mut Session<'_>,
 ) -> Result<Exit, Failure> {
-    on.show(done, |done, out| {
-        writeln!(out, "{place}: {verb} {}", counted(done.count, one, many))
-    })?;
+    on.show(done, |done, out| writeln!(out, "{place}: {verb} {}", counted(done.count, one, many)))?;
     for missing in &done.missing {
         writeln!(on.err, "{missing} is not in the {place}")?;
     }

@@ -15,7 +15,7 @@ pub(super) fn table(
     rows: impl IntoIterator<Item = Vec<String>>,
 ) -> io::Result<()> {
     let mut table = Table::new();
-    table.load_preset(NOTHING);
+    table.load_style(NOTHING);
     if let Some(header) = header {
         table.set_header(header.to_vec());
     }

@@ -60,7 +60,9 @@ fn path(address: &str) -> String {
 
 /// Text of strangers must not steer the terminal.
 fn escaped(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
 }
 
 fn row(message: &QueueMessage, wall_s: u64) -> Vec<String> {

@@ -84,7 +84,8 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
         let sources = edge.sources.get(list).into_iter().flatten();
         let sources: Vec<String> =
             sources.map(|(source, rows)| format!("{source} {rows}")).collect();
-        let of = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
+        let of =
+            if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
         say(list, format!("{}{of}", counted(*count, "prefix", "prefixes")));
     }
     say("bans", counted(edge.live_bans, "in force", "in force"));
@@ -133,10 +134,13 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
     let (both, exit) = Both::new(edge, relay);
     both.show(on, |both, out| {
         let mut facts = Facts::new();
-        let named = |kind: &str, name: &str, count: &u64| (format!("{kind} {name}"), count.to_string());
+        let named =
+            |kind: &str, name: &str, count: &u64| (format!("{kind} {name}"), count.to_string());
         if let Some(edge) = &both.edge {
             facts.extend(edge.packets.iter().map(|(name, n)| named("packets", name, n)));
-            facts.extend(edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)));
+            facts.extend(
+                edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)),
+            );
         }
         if let Some(relay) = &both.relay {
             facts.extend(relay.counters.iter().map(|(name, n)| named("relay", name, n)));
@@ -196,7 +200,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
     }
     if edge.bans > 0 {
-        writeln!(out, "{} lengthen its next ban", counted(edge.bans, "ban", "bans"))?;
+        writeln!(out, "{} lengthen its next ban", counted(u64::from(edge.bans), "ban", "bans"))?;
     }
     let rows = edge.rows.iter().map(|found| {
         let row = &found.row;

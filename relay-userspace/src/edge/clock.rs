@@ -49,11 +49,12 @@ pub fn system() -> Now {
     Now { wall_ms: millis(wall), boot_ms: millis(boot) }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The second that an entry's `expires_s` is compared with, in the kernel program too.
+/// Second on CLOCK_BOOTTIME, which goes on through suspend and is never set: what an entry's
+/// `expires_s` is compared with, in the kernel program too.
 pub fn boottime_s() -> u32 {
     system().boot_s()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,13 +11,15 @@ pub mod contract;
 pub mod daemon;
 pub mod desired;
 pub mod filter;
-pub mod guard;
+mod guard;
 pub mod kernel;
 pub mod lines;
 pub mod memory;
 pub mod protected;
 mod report;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod state;
 pub mod store;
 #[cfg(test)]

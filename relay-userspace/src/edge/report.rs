@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
 use relay_common::parse::Family;
+use relay_common::totals::Totals;
 use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
@@ -32,7 +33,7 @@ impl<F: Filter> Edge<F> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: Time(now.wall_s()),
             started: Time(self.started_s),
-            interface: attachment.interface.unwrap_or_else(|| "none".to_owned()),
+            interface: attachment.interface,
             mode: attachment.mode.name().to_owned(),
             program_id: attachment.program_id,
             entries: List::ALL
@@ -49,17 +50,19 @@ impl<F: Filter> Edge<F> {
 
     pub fn stats(&self) -> Result<EdgeStats, Problem> {
         let totals = self.filter.totals()?;
-        let both = |count: &dyn Fn(Family) -> u64| Family::ALL.into_iter().map(count).sum::<u64>();
+        let of_both = |count: fn(&Totals, Family) -> u64| -> u64 {
+            Family::ALL.into_iter().map(|family| count(&totals, family)).sum()
+        };
         let packets = [
             ("seen", totals.seen()),
-            ("passed", both(&|family| totals.passed(family))),
-            ("dropped", both(&|family| totals.dropped(family))),
-            ("dropped_ipv4", totals.dropped(Family::V4)),
-            ("dropped_ipv6", totals.dropped(Family::V6)),
-            ("allowed", totals.allowed()),
-            ("not_tcp", totals.not_tcp()),
-            ("later_fragments", totals.later_fragments()),
+            ("passed", of_both(Totals::passed)),
+            ("passed, allowed", totals.allowed()),
+            ("passed, not TCP", totals.not_tcp()),
+            ("dropped IPv4", totals.dropped(Family::V4)),
+            ("dropped IPv6", totals.dropped(Family::V6)),
+            ("dropped", of_both(Totals::dropped)),
             ("malformed", totals.malformed()),
+            ("later fragments", totals.later_fragments()),
         ];
         let by_reason = Reason::ALL.map(|reason| (reason, totals.dropped_for(reason)));
         let mut rules = Vec::new();
@@ -88,7 +91,7 @@ impl<F: Filter> Edge<F> {
 
     fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
         let now = self.now();
-        let ago_ms = now.boot_ms.saturating_sub(boot_s * 1000);
+        let ago_ms = now.boot_ms.saturating_sub(boot_s.saturating_mul(1000));
         (boot_s != 0).then(|| Time(now.wall_ms.saturating_sub(ago_ms) / 1000))
     }
 
@@ -97,14 +100,14 @@ impl<F: Filter> Edge<F> {
         let now = self.now();
         let source = prefix::host(query.address);
         let class = Scope::of_tcp_port(query.port);
-        let judged = self.filter.verdict(source.addr(), class, now.boot_s())?;
-        let verdict = match judged {
+        let found = self.filter.verdict(source.addr(), class, now.boot_s())?;
+        let verdict = match found {
             Verdict::Unguarded | Verdict::Clean => PacketVerdict::Pass,
             Verdict::Allowed(_) => PacketVerdict::Allowed,
             Verdict::Denied(_) => PacketVerdict::Denied,
         };
-        let decided_by = judged.entry().and_then(|entry| {
-            IpNet::new(source.addr(), entry.prefix_len).ok().map(|prefix| prefix.trunc())
+        let decided_by = found.entry().and_then(|entry| {
+            IpNet::new(source.addr(), entry.prefix_len).ok().map(|net| net.trunc())
         });
         let desired = self.desired_verdict(source, class, now.wall_s());
         let mut rows = Vec::new();

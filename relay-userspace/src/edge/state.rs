@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
+use relay_common::parse::Family;
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
 
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
-use super::filter::{Filter, FilterError, MapSizes};
+use super::filter::{Filter, FilterError, MapSizes, family_of};
 use super::store::{Key, Store, StoreError, Txn};
 use crate::control::api::{Code, Health, Problem};
 
@@ -84,7 +85,7 @@ pub(super) struct Desired {
     /// Deny claims by the bits of their scope.
     scopes: [u64; 16],
     /// Prefixes by list and family.
-    counts: BTreeMap<(List, bool), u64>,
+    counts: BTreeMap<(List, Family), u64>,
 }
 
 /// Changes that are on disk and are now to be enforced.
@@ -101,7 +102,7 @@ impl Desired {
 
     fn set(&mut self, key: Key, claim: Option<Claim>) {
         let scope_of = |claim: &Claim| usize::from(claim.scope.bits() & 15);
-        let counted = self.counts.entry((key.0, is_v4(key.1))).or_default();
+        let counted = self.counts.entry((key.0, family_of(&key.1))).or_default();
         let before = match claim {
             Some(claim) => {
                 *counted += 1;
@@ -127,7 +128,7 @@ impl Desired {
     }
 
     pub(super) fn count(&self, list: List) -> u64 {
-        [true, false].iter().filter_map(|&v4| self.counts.get(&(list, v4))).sum()
+        Family::ALL.iter().filter_map(|&family| self.counts.get(&(list, family))).sum()
     }
 
     fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, &Claim)> {
@@ -168,15 +169,15 @@ impl Desired {
         let mut counts = self.counts.clone();
         for ((list, prefix), claim) in updates {
             let is_there = self.claims.contains_key(&(*list, *prefix));
-            let count = counts.entry((*list, is_v4(*prefix))).or_default();
+            let count = counts.entry((*list, family_of(prefix))).or_default();
             match claim {
                 Some(_) if !is_there => *count += 1,
                 None if is_there => *count -= 1,
                 _ => {}
             }
         }
-        for ((list, v4), count) in counts {
-            let (max, family) = (u64::from(max.of(list)), if v4 { "IPv4" } else { "IPv6" });
+        for ((list, family), count) in counts {
+            let (max, family) = (u64::from(max.of(list)), family.name());
             if count > max {
                 let message = format!(
                     "the {list} list would have {count} {family} prefixes, and there is room for \
@@ -474,10 +475,6 @@ fn repairs(desired: &Desired, list: List, held: &[(IpNet, Entry)], now: Now) -> 
 
 fn expiry_differs(is_s: u32, want_s: u32) -> bool {
     is_s.abs_diff(want_s) > EXPIRY_TOLERANCE_S || (is_s == 0) != (want_s == 0)
-}
-
-fn is_v4(prefix: IpNet) -> bool {
-    matches!(prefix, IpNet::V4(_))
 }
 
 impl From<StoreError> for Problem {

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Reason, Scope};
+use relay_common::layout::RuleHits;
+use relay_common::totals::Totals;
+use relay_common::verdict::Verdict;
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::CapSettings;
 use relay_core::ban::guardrails::Protected;
 
 use super::clock::Now;
-use relay_common::layout::RuleHits;
-use relay_common::totals::Totals;
-use relay_common::verdict::Verdict;
-
 use super::filter::*;
 use super::lines;
 use super::memory::MemoryFilter;
@@ -47,7 +46,7 @@ impl Probe {
     ) -> Result<T, FilterError> {
         let mut inner = self.0.lock().unwrap();
         if inner.1 {
-            Err(FilterError::Kernel { doing: "anything", source: "broken for a test".into() })
+            Err(FilterError::Kernel { doing: "a test", source: "broken for a test".into() })
         } else {
             f(&mut inner.0)
         }

@@ -1,0 +1,311 @@
+//! Golden outputs of the client commands, over real sockets and parsed from real command lines.
+
+use std::sync::Arc;
+
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use clap::{CommandFactory, Parser};
+use relay_core::ban::guardrails::Protected;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::args::{Cli, Command};
+use super::execute;
+use super::session::{Exit, Session};
+use crate::control::api::*;
+use crate::control::client::Client;
+use crate::control::peer::Access;
+use crate::control::server::{ControlSocket, Limits};
+use crate::edge::clock::Now;
+use crate::edge::daemon;
+use crate::edge::memory::MemoryFilter;
+use crate::edge::server::router;
+use crate::edge::state::{Edge, EdgeSettings};
+
+/// 2027-01-15T08:00:00Z.
+const WALL_S: u64 = 1_800_000_000;
+
+struct World {
+    dir: tempfile::TempDir,
+    stop: Arc<Notify>,
+    tasks: Vec<JoinHandle<()>>,
+    edge: Option<daemon::EdgeThread<MemoryFilter>>,
+}
+
+struct Said {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, stop: Arc::new(Notify::new()), tasks: Vec::new(), edge: None }
+    }
+
+    fn with_edge() -> Self {
+        let mut world = Self::new();
+        let now = Now { wall_ms: WALL_S * 1000, boot_ms: 1_000_000 };
+        let gateway = || Protected {
+            gateways: vec!["198.51.100.1".parse().unwrap()],
+            ..Protected::default()
+        };
+        let edge = Edge::open(
+            EdgeSettings::new(world.dir.path().join("lists.db")),
+            MemoryFilter::default(),
+            Box::new(move || now),
+            Box::new(gateway),
+        );
+        let edge = daemon::start(edge.unwrap()).unwrap();
+        world.serve(EDGE_SOCKET, router(edge.handle()));
+        world.edge = Some(edge);
+        world
+    }
+
+    fn serve(&mut self, name: &str, routes: Router) {
+        let socket = ControlSocket::bind(&self.dir.path().join(name), None).unwrap();
+        let stop = self.stop.clone();
+        self.tasks.push(tokio::spawn(async move {
+            let access = Access::new(None);
+            socket.serve(routes, access, Limits::default(), stop.notified()).await;
+        }));
+    }
+
+    async fn said(&self, line: &str, mut input: &[u8]) -> Said {
+        let words = std::iter::once("postern").chain(line.split_whitespace());
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+        let Command::Client(command) = cli.command else { panic!("{line} is no client command") };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut session = Session {
+            edge: Client::edge(self.dir.path()),
+            relay: Client::relay(self.dir.path()),
+            json: cli.global.json,
+            wall_s: WALL_S,
+            from: Some("203.0.113.77".parse().unwrap()),
+            input: &mut input,
+            interactive: false,
+            out: &mut out,
+            err: &mut err,
+        };
+        let done = execute(command, &mut session).await;
+        let mut err = String::from_utf8(err).unwrap();
+        let exit = done.unwrap_or_else(|failure| {
+            err.push_str(&format!("postern: {failure}\n"));
+            failure.exit()
+        });
+        Said { exit, out: String::from_utf8(out).unwrap(), err }
+    }
+
+    async fn check(&self, line: &str, exit: Exit, out: &str, err: &str) {
+        let said = self.said(line, b"").await;
+        assert_eq!((said.out.as_str(), said.err.as_str()), (out, err), "{line}");
+        assert_eq!(said.exit, exit, "{line}");
+    }
+}
+
+#[test]
+fn the_command_tree_is_sound_and_documents_its_exit_codes() {
+    Cli::command().debug_assert();
+    let help = Cli::command().render_help().to_string();
+    for code in 0..=5 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+    for wrong in [
+        "deny flush",
+        "deny add",
+        "deny add 192.0.2.1 --scope ftp",
+        "deny add 192.0.2.1 --ttl 0s",
+        "queue delete",
+        "queue delete --all 17",
+        "explain nobody",
+    ] {
+        let words = std::iter::once("postern").chain(wrong.split_whitespace());
+        let error = Cli::try_parse_from(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{wrong}");
+    }
+    for right in ["run --filter userspace --json", "edge --interface eth0 --detach-on-exit"] {
+        Cli::try_parse_from(std::iter::once("postern").chain(right.split_whitespace())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_deny_list_is_kept_by_hand() {
+    let world = World::with_edge();
+    let done = Exit::Done;
+    world.check("deny list", done, "the deny list is empty\n", "").await;
+    world
+        .check(
+            "deny add 192.0.2.0/24 2001:db8::1 --ttl 9min58s --reason abuse",
+            done,
+            "deny list: added 2 entries\n",
+            "",
+        )
+        .await;
+    world
+        .check(
+            "deny list",
+            done,
+            "PREFIX           SCOPE  REASON  SOURCE  RULE  EXPIRES                           COMMENT\n\
+             192.0.2.0/24     smtp   manual  cli     cli   2027-01-15T08:09:58Z (in 9m 58s)  abuse\n\
+             2001:db8::1/128  smtp   manual  cli     cli   2027-01-15T08:09:58Z (in 9m 58s)  abuse\n",
+            "",
+        )
+        .await;
+    world
+        .check(
+            "deny export",
+            done,
+            "192.0.2.0/24 scope=smtp ttl=598s # abuse\n2001:db8::1/128 scope=smtp ttl=598s # abuse\n",
+            "",
+        )
+        .await;
+    world
+        .check(
+            "deny del 192.0.2.7",
+            Exit::Nothing,
+            "deny list: nothing changed\n",
+            "192.0.2.7/32 is not on the deny list; 192.0.2.0/24 covers it\n",
+        )
+        .await;
+    world.check("deny del 192.0.2.0/24", done, "deny list: removed 1 entry\n", "").await;
+    world.check("deny flush --source cli", done, "deny list: removed 1 entry\n", "").await;
+    world.check("deny flush --yes", done, "deny list: nothing changed\n", "").await;
+}
+
+#[tokio::test]
+async fn refusals_are_one_sentence_with_a_remedy() {
+    let world = World::with_edge();
+    for (line, part) in [
+        ("deny add 10.0.0.1/8", "the network is 10.0.0.0/8; nothing was changed ("),
+        ("deny add 198.51.100.0/24", "holds 198.51.100.1, a gateway"),
+        ("deny add 203.0.113.0/24 --scope all", "where an administrator is logged in from"),
+        ("deny import -", "stdin:2: \"nonsense\" is not an IP address; nothing was imported ("),
+        ("deny import /nonexistent/file", "cannot read /nonexistent/file: No such file"),
+    ] {
+        let said = world.said(line, b"192.0.2.1\nnonsense\n").await;
+        assert_eq!(said.exit, Exit::Failed, "{line}");
+        assert!(said.err.starts_with("postern: ") && said.err.contains(part), "{}", said.err);
+        assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+        assert_eq!(said.out, "");
+    }
+    let done = world.said("deny add 198.51.100.0/24 --force", b"").await;
+    assert_eq!(done.exit, Exit::Done, "{}", done.err);
+    let done = world.said("deny add 203.0.113.0/24", b"").await;
+    assert_eq!(done.exit, Exit::Done, "a mail scope cuts off no session: {}", done.err);
+}
+
+#[tokio::test]
+async fn export_goes_into_import() {
+    let world = World::with_edge();
+    world.said("deny add 192.0.2.0/24 --scope tcp --ttl 1h", b"").await;
+    world.said("deny add 2001:db8::/32", b"").await;
+    let exported = world.said("deny export", b"").await.out;
+    let other = World::with_edge();
+    let said = other.said("deny import - --name moved", exported.as_bytes()).await;
+    assert_eq!((said.out.as_str(), said.exit), ("deny list: added 2 entries\n", Exit::Done));
+    assert_eq!(other.said("deny export --source import:moved", b"").await.out, exported);
+    let json = other.said("deny list --json", b"").await.out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"][0]["scope"], "tcp");
+    assert_eq!(json["rows"][0]["expires"], "2027-01-15T09:00:00Z");
+}
+
+#[tokio::test]
+async fn explain_and_status_tell_what_they_can_when_the_relay_is_down() {
+    let world = World::with_edge();
+    world.said("deny add 192.0.2.0/24 --scope mx", b"").await;
+    let said = world.said("explain 192.0.2.9", b"").await;
+    assert_eq!(said.exit, Exit::NotReachable);
+    assert!(
+        said.out.starts_with("192.0.2.9 to port 25 is dropped by the filter, by 192.0.2.0/24\n"),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("the relay is not running"), "{}", said.err);
+    let said = world.said("explain 192.0.2.9 --port 587", b"").await;
+    assert!(said.out.contains("passes the filter") && !said.out.contains("drop"), "{}", said.out);
+    let said = world.said("status", b"").await;
+    assert_eq!(said.exit, Exit::NotReachable);
+    assert!(said.out.contains("userspace; looks up mx"), "{}", said.out);
+    assert!(said.out.contains("1 prefix (cli 1)"), "{}", said.out);
+    let said = world.said("stats --json", b"").await;
+    let json: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(json["edge"]["packets"]["dropped"].is_number() && json["relay"].is_null());
+}
+
+#[tokio::test]
+async fn nobody_at_home_is_exit_four() {
+    let world = World::new();
+    for line in ["deny list", "queue list", "account list", "never-route list", "deny add ::1"] {
+        let said = world.said(line, b"").await;
+        assert_eq!(said.exit, Exit::NotReachable, "{line}");
+        assert!(said.err.contains("is not running"), "{}", said.err);
+    }
+}
+
+#[tokio::test]
+async fn the_relays_commands_speak_its_language() {
+    let mut world = World::new();
+    let recipient = QueueRecipient {
+        address: "bob@inside.test".into(),
+        route: "inbound".into(),
+        state: "waiting".into(),
+        attempts: 2,
+        next_attempt: Some(Time(WALL_S + 300)),
+        last_error: Some("451 later\u{1b}[2J".into()),
+    };
+    let message = QueueMessage {
+        id: "q1".into(),
+        sender: String::new(),
+        size_bytes: 1234,
+        arrived: Time(WALL_S - 60),
+        source: None,
+        account: None,
+        recipients: vec![recipient],
+    };
+    let page = QueuePage { messages: vec![message.clone()], next: None };
+    let routes = Router::new()
+        .route("/v1/queue", get(move || async { Json(page) }))
+        .route("/v1/queue/q1", get(move || async { Json(message) }))
+        .route(
+            "/v1/queue/delete",
+            post(|Json(select): Json<QueueSelect>| async move {
+                let count = u64::from(select.all);
+                Json(Affected { count, missing: select.ids })
+            }),
+        )
+        .route(
+            "/v1/accounts",
+            post(|Json(account): Json<AccountPassword>| async move {
+                assert_eq!(
+                    (account.name.as_str(), account.password.as_str()),
+                    ("alice", "s3 cret")
+                );
+                Json(Done {})
+            }),
+        );
+    world.serve(RELAY_SOCKET, routes);
+    let list = world.said("queue list", b"").await;
+    assert!(list.out.contains("q1") && list.out.contains("<>") && list.out.contains("(in 5m)"));
+    assert!(!list.out.contains('\u{1b}'), "a stranger's text steers no terminal");
+    let json = world.said("queue list --json", b"").await.out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["messages"][0]["id"], "q1");
+    assert!(world.said("queue show q1", b"").await.out.contains("<bob@inside.test>"));
+    assert_eq!(world.said("queue show ../accounts", b"").await.exit, Exit::Nothing);
+    world
+        .check(
+            "queue delete x",
+            Exit::Nothing,
+            "queue: deleted 0 messages\n",
+            "x is not in the queue\n",
+        )
+        .await;
+    world.check("queue delete --all", Exit::Done, "queue: deleted 1 message\n", "").await;
+    let said = world.said("account add alice", b"s3 cret\r\n").await;
+    assert_eq!((said.out.as_str(), said.exit), ("account alice: added\n", Exit::Done));
+    let said = world.said("account add alice", b"\n").await;
+    assert_eq!(said.exit, Exit::Failed);
+    assert!(said.err.contains("the password is empty"));
+}
