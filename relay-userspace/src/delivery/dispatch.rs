@@ -7,7 +7,7 @@
 use super::lane::{self, Claim, Context, Job, Lane};
 use super::settings::{DeliverySettings, Destination};
 use crate::queue::{DueCursor, DueRecipient, QueueId, Spool};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -34,7 +34,8 @@ const PAUSE_WHEN_FULL: Duration = Duration::from_millis(50);
 struct Dispatcher {
     context: Arc<Context>,
     lanes: HashMap<Destination, LaneState>,
-    claims: HashSet<Claim>,
+    /// What is under way, with the due time it was claimed at.
+    claims: HashMap<Claim, SystemTime>,
     released: mpsc::UnboundedReceiver<(Destination, Vec<Claim>)>,
     release: mpsc::UnboundedSender<(Destination, Vec<Claim>)>,
     links: JoinSet<()>,
@@ -44,6 +45,10 @@ struct Dispatcher {
     refilling: Option<Destination>,
     /// The farthest place any scan has seen.
     reached: DueCursor,
+    /// The time of the latest scan that came to the end: what became due since is not yet found.
+    scanned: SystemTime,
+    /// The first recipient that was due again while the claim on it was not yet given back.
+    due_again: Option<DueCursor>,
 }
 
 struct LaneState {
@@ -59,13 +64,15 @@ pub(super) async fn run(spool: Spool, settings: DeliverySettings, shutdown: Canc
     let mut dispatcher = Dispatcher {
         context,
         lanes: HashMap::new(),
-        claims: HashSet::new(),
+        claims: HashMap::new(),
         released,
         release,
         links: JoinSet::new(),
         position: Some(DueCursor::START),
         refilling: None,
         reached: DueCursor::START,
+        scanned: SystemTime::UNIX_EPOCH,
+        due_again: None,
     };
     dispatcher.run().await;
     dispatcher.end().await;
@@ -77,6 +84,7 @@ impl Dispatcher {
         let mut swept = tokio::time::Instant::now();
         while !context.shutdown.is_cancelled() {
             self.take_back();
+            self.refill();
             if let Some(from) = self.position {
                 match self.read_page(from).await {
                     Ok(()) => {}
@@ -102,7 +110,6 @@ impl Dispatcher {
                 Some((destination, claims)) = self.released.recv() => {
                     self.release(destination, &claims);
                     self.take_back();
-                    self.refill();
                 }
                 Some(_) = self.links.join_next() => {}
                 () = tokio::time::sleep_until(wake) => {
@@ -123,10 +130,11 @@ impl Dispatcher {
 
     /// When the next recipient becomes due by the clock.
     async fn next_wake(&self) -> tokio::time::Instant {
-        let now = SystemTime::now();
-        let wait = match self.context.spool.next_due(now).await {
+        let wait = match self.context.spool.next_due(self.scanned).await {
             // A millisecond more: due times are cut to milliseconds.
-            Ok(Some(due)) => due.duration_since(now).unwrap_or_default() + Duration::from_millis(1),
+            Ok(Some(due)) => {
+                due.duration_since(SystemTime::now()).unwrap_or_default() + Duration::from_millis(1)
+            }
             Ok(None) | Err(_) => SWEEP,
         };
         tokio::time::Instant::now() + wait.min(SWEEP)
@@ -134,7 +142,10 @@ impl Dispatcher {
 
     /// New recipients may be due: they stand at the end of what is due, give or take the margin.
     fn seek_new(&mut self) {
-        let from = self.reached.back(MARGIN);
+        self.seek(self.reached.back(MARGIN));
+    }
+
+    fn seek(&mut self, from: DueCursor) {
         self.position = Some(self.position.map_or(from, |position| position.min(from)));
         self.refilling = None;
     }
@@ -166,6 +177,9 @@ impl Dispatcher {
         if let Some(state) = self.lanes.get_mut(&destination) {
             state.claimed = state.claimed.saturating_sub(claims.len());
         }
+        if let Some(from) = self.due_again.take() {
+            self.seek(from);
+        }
     }
 
     /// Reads a page and claims from it. Claims are given back before a page is read and not while
@@ -173,13 +187,20 @@ impl Dispatcher {
     async fn read_page(&mut self, from: DueCursor) -> Result<(), crate::queue::StoreError> {
         let now = SystemTime::now();
         let (page, next) = self.context.spool.due(now, from, PAGE).await?;
+        if next.is_none() {
+            self.scanned = now;
+        }
         if let Some(last) = page.last() {
             self.reached = self.reached.max(DueCursor::after(last));
         }
         let mut jobs: BTreeMap<(QueueId, Destination), Vec<DueRecipient>> = BTreeMap::new();
         for recipient in page {
             let claim = (recipient.message, recipient.ordinal);
-            if self.claims.contains(&claim) {
+            if let Some(claimed_at) = self.claims.get(&claim) {
+                if *claimed_at != recipient.due {
+                    let here = DueCursor::before(&recipient);
+                    self.due_again = Some(self.due_again.map_or(here, |place| place.min(here)));
+                }
                 continue;
             }
             let destination = self.context.settings.destination(&recipient.domain, recipient.route);
@@ -190,7 +211,7 @@ impl Dispatcher {
                 continue;
             }
             state.claimed += 1;
-            self.claims.insert(claim);
+            self.claims.insert(claim, recipient.due);
             jobs.entry((recipient.message, destination)).or_default().push(recipient);
         }
         for ((message, destination), mut recipients) in jobs {

@@ -63,12 +63,14 @@ pub(super) async fn attempt(
     reached: &Reached,
     now: SystemTime,
 ) -> Verdict {
-    let lines: Vec<Line> = job
-        .recipients
-        .iter()
-        .enumerate()
-        .map(|(index, recipient)| line(context, recipient, message, reached, index, now))
-        .collect();
+    // One draw for all: recipients that are deferred together are tried together.
+    let drawn = random();
+    let judge = |(index, recipient): (usize, &DueRecipient)| {
+        let retry = &context.settings.retry;
+        let next = retry.next(recipient.attempts, message.received, now, drawn);
+        line(recipient, reached, index, next)
+    };
+    let lines: Vec<Line> = job.recipients.iter().enumerate().map(judge).collect();
     let peer = match reached {
         Reached::Host { peer, .. } => Some(peer.clone()),
         Reached::Nobody { .. } => None,
@@ -86,13 +88,12 @@ pub(super) async fn attempt(
     verdict
 }
 
+/// `next` is when to try again if it comes to that; `None` when the message is too old.
 fn line(
-    context: &Context,
     recipient: &DueRecipient,
-    message: &LoadedMessage,
     reached: &Reached,
     index: usize,
-    now: SystemTime,
+    next: Option<SystemTime>,
 ) -> Line {
     let (permanent, reason, reply) = match reached {
         Reached::Nobody { reason, status } => (*status, reason.clone(), None),
@@ -109,8 +110,6 @@ fn line(
             ),
         },
     };
-    let retry = &context.settings.retry;
-    let next = retry.next(recipient.attempts, message.received, now, random());
     let (fate, reason) = match (permanent, next) {
         (Some(status), _) => (Fate::Failed { status }, reason),
         (None, Some(due)) => (Fate::Deferred { due }, reason),

@@ -32,10 +32,6 @@ fn to_sink(sink: &Sink) -> DeliverySettings {
     }
 }
 
-fn fast_retry() -> RetrySchedule {
-    RetrySchedule { intervals: vec![Duration::from_millis(5)], ..RetrySchedule::default() }
-}
-
 impl Gateway {
     fn open() -> (Spool, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
