@@ -11,6 +11,9 @@ use memchr::memchr2;
 /// Most octets of a refused line that are skipped in search of its CRLF.
 pub const SKIP_MAX: usize = 64 * 1024;
 
+/// Octets of buffer that an idle session keeps; a larger one is given back between commands.
+const IDLE_BUFFER_MAX: usize = 4096;
+
 /// What was found where a command line was due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
@@ -43,6 +46,8 @@ pub enum Content {
 #[derive(Debug, Default)]
 pub struct Framing {
     buffer: BytesMut,
+    /// Most octets that the buffer held since it was new.
+    peak: usize,
     /// Octets at the start of the buffer that hold no CR or LF.
     scanned: usize,
     /// Inside a refused command line: octets skipped so far.
@@ -59,6 +64,7 @@ impl Framing {
     /// Appends what the socket read.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+        self.peak = self.peak.max(self.buffer.len());
     }
 
     /// Whether all that was pushed has been taken.
@@ -85,6 +91,10 @@ impl Framing {
                 None => return None,
             }
         }
+        if self.buffer.is_empty() {
+            self.release();
+            return None;
+        }
         // A CR at `limit` is the last place where the line can end.
         let window = self.buffer.len().min(limit + 1);
         let Some(offset) = memchr2(b'\r', b'\n', self.buffer.get(self.scanned..window)?) else {
@@ -106,6 +116,14 @@ impl Framing {
                 Some(Line::Complete(line))
             }
             _ => Some(self.refuse_line(at + 1, Line::BareNewline)),
+        }
+    }
+
+    /// Ten thousand sessions may be idle: none of them keeps what one read of content took.
+    fn release(&mut self) {
+        if self.peak > IDLE_BUFFER_MAX {
+            self.buffer = BytesMut::new();
+            self.peak = 0;
         }
     }
 

@@ -136,6 +136,17 @@ fn content_without_dots_at_line_starts_is_one_slice() {
     assert_eq!(framing.next_content(LIMIT), None);
 }
 
+#[test]
+fn an_idle_session_keeps_no_large_buffer() {
+    let mut framing = Framing::default();
+    framing.push(&[b'x'; 60_000]);
+    framing.push(b"\r\nNOOP\r\n");
+    while framing.next_line(LIMIT).is_some() {}
+    assert!(framing.buffer.is_empty() && framing.buffer.capacity() <= IDLE_BUFFER_MAX);
+    assert_eq!(framing.peak, 0);
+    assert!(size_of::<Framing>() <= 128);
+}
+
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![Just(b'\r'), Just(b'\n'), Just(b'.'), Just(b'a'), any::<u8>()];
     prop::collection::vec(byte, 0..120)

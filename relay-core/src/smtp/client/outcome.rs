@@ -92,6 +92,7 @@ impl Failure {
         match &self.kind {
             FailureKind::Refused(response) => {
                 response.is_permanent()
+                    && !self.is_too_many_recipients(response)
                     && matches!(
                         self.stage,
                         Stage::Mail | Stage::Recipient | Stage::Data | Stage::Content
@@ -107,6 +108,14 @@ impl Failure {
             | FailureKind::AuthNotOffered
             | FailureKind::ContentUnreadable => false,
         }
+    }
+
+    /// RFC 5321 section 4.5.3.1.10: 552 to RCPT, without a better reason, is an old way to say
+    /// 452: too many recipients in one transaction.
+    fn is_too_many_recipients(&self, response: &Response) -> bool {
+        self.stage == Stage::Recipient
+            && response.code == 552
+            && matches!(response.enhanced, None | Some((5, 5, 3)))
     }
 
     /// The server's own words, where there are any.

@@ -99,6 +99,8 @@ pub struct ClientSession {
     in_flight: VecDeque<Option<usize>>,
     /// The recipient to name next.
     next_recipient: usize,
+    /// Greeting, EHLO, TLS and AUTH are behind us.
+    opened: bool,
     /// A transaction is open at the server: RSET before the next MAIL.
     open_transaction: bool,
     now: Instant,
@@ -119,6 +121,7 @@ impl ClientSession {
             tls: settings.tls == ClientTls::Implicit,
             in_flight: VecDeque::new(),
             next_recipient: 0,
+            opened: false,
             open_transaction: false,
             now,
             deadline: now + settings.greeting_timeout,
@@ -220,7 +223,7 @@ impl ClientSession {
         message: OutgoingMessage,
         now: Instant,
     ) -> Result<(), OutgoingMessage> {
-        if self.step != Step::Finished || !self.actions.is_empty() {
+        if self.step != Step::Finished || !self.opened || !self.actions.is_empty() {
             return Err(message);
         }
         self.now = now;

@@ -212,6 +212,33 @@ fn a_second_message_goes_over_the_same_connection() {
 }
 
 #[test]
+fn a_connection_that_never_opened_takes_no_second_message() {
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["a@x"]));
+    dialogue.session.push(b"554 no\r\n", dialogue.now);
+    let done = dialogue.session.next_action();
+    assert!(matches!(&done, Some(ClientAction::Done(outcome))
+        if matches!(&outcome.recipients[0], RecipientStatus::Failed(failure)
+            if failure.stage == Stage::Greeting && !failure.is_permanent())));
+    let second = message(&["b@x"]);
+    assert_eq!(dialogue.session.next_message(second.clone(), dialogue.now), Err(second));
+    assert_eq!(dialogue.talk(""), "QUIT\r\n");
+}
+
+/// RFC 5321 section 4.5.3.1.10.
+#[test]
+fn too_many_recipients_is_a_failure_for_now() {
+    for (reply, permanent) in
+        [("552 too many", false), ("552 5.5.3 too many", false), ("552 5.2.2 full", true)]
+    {
+        let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["a@x"]));
+        dialogue.talk("220 mx\r\n");
+        dialogue.talk(OFFER);
+        let actions = dialogue.hear(&format!("250 ok\r\n{reply}\r\n"));
+        assert_eq!(failure(&actions).is_permanent(), permanent, "{reply}");
+    }
+}
+
+#[test]
 fn the_end_of_the_connection_settles_the_message_for_now() {
     for stage in 0..5 {
         let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["a@x"]));

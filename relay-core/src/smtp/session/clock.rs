@@ -13,6 +13,13 @@ enum Record {
     Content { since: Instant, last: Instant, received: u64 },
 }
 
+/// As far ahead as a deadline can be: longer ones, and those beyond the clock's range, are this.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+fn after(at: Instant, delay: Duration) -> Instant {
+    at + delay.min(FOREVER)
+}
+
 #[derive(Debug)]
 pub(super) struct Clock {
     session_end: Instant,
@@ -21,7 +28,10 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(settings: &SessionSettings, now: Instant) -> Self {
-        Self { session_end: now + settings.session_timeout, record: Record::Command { since: now } }
+        Self {
+            session_end: after(now, settings.session_timeout),
+            record: Record::Command { since: now },
+        }
     }
 
     /// The session now waits for a command.
@@ -44,10 +54,11 @@ impl Clock {
 
     pub(super) fn deadline(&self, settings: &SessionSettings) -> Instant {
         let record_end = match self.record {
-            Record::Command { since } => since + settings.command_timeout,
+            Record::Command { since } => after(since, settings.command_timeout),
             Record::Content { since, last, received } => {
                 let earned = Duration::from_secs(received / settings.data_rate_min.max(1));
-                (last + settings.data_timeout).min(since + settings.data_timeout + earned)
+                let soon = after(last, settings.data_timeout);
+                soon.min(after(after(since, settings.data_timeout), earned))
             }
         };
         record_end.min(self.session_end)

@@ -56,7 +56,7 @@ impl Session {
 
     pub(super) fn on_opened(&mut self, result: Result<(), Reply>, now: Instant) {
         if let Err(reply) = result {
-            return self.reply(reply);
+            return self.reply_of_driver(reply);
         }
         self.reply(Reply::plain(354, "End data with <CR><LF>.<CR><LF>"));
         let limits = HeaderLimits {
@@ -150,7 +150,7 @@ impl Session {
                 self.idle_commands = 0;
                 self.reply(Reply::new(250, (2, 0, 0), format!("Ok: queued as {id}")));
             }
-            Err(reply) => self.reply(reply),
+            Err(reply) => self.reply_of_driver(reply),
         }
     }
 

@@ -159,7 +159,7 @@ impl Session {
                 return Some(effect);
             }
             let progress = match self.phase {
-                Phase::Command if self.shutting_down => {
+                Phase::Command | Phase::AuthLine if self.shutting_down => {
                     self.reply_and_close(shutting_down());
                     true
                 }
@@ -278,6 +278,12 @@ impl Session {
         self.effects.push_back(Effect::Event(event));
     }
 
+    /// A reply that the driver chose: 421 promises that the connection ends (RFC 5321 section
+    /// 3.8).
+    fn reply_of_driver(&mut self, reply: Reply) {
+        if reply.code() == 421 { self.reply_and_close(reply) } else { self.reply(reply) }
+    }
+
     fn reply_and_close(&mut self, reply: Reply) {
         self.reply(reply);
         self.close();
@@ -305,7 +311,7 @@ impl Session {
     fn refuse(&mut self, reply: Reply) {
         self.refusals += u32::from(reply.code() >= 500);
         if self.refusals < self.settings.refusals_max {
-            return self.reply(reply);
+            return self.reply_of_driver(reply);
         }
         self.event(SessionEvent::TooManyRefusals);
         self.reply_and_close(Reply::new(421, (4, 7, 0), "Too many refused addresses"));

@@ -196,6 +196,34 @@ fn an_empty_name_or_password_is_never_asked_about() {
 }
 
 #[test]
+fn a_421_of_the_driver_ends_the_session() {
+    let (mut session, now) = session(settings());
+    let reply = Reply::new(421, (4, 3, 0), "Lost the queue");
+    let stop = |effect: &Effect| *effect == Effect::EndMessage;
+    all(&mut session, TO_DATA, now);
+    effects(&mut session, b"x\r\n.\r\nNOOP\r\n", now, stop);
+    session.answer(Answer::Stored(Err(reply)), now);
+    assert_eq!(codes(&all(&mut session, "", now)), [421]);
+    assert!(session.is_closed());
+}
+
+/// Ten thousand of them wait at once.
+#[test]
+fn a_session_is_small_and_its_deadlines_cannot_overflow() {
+    assert!(size_of::<Session>() <= 1024, "{}", size_of::<Session>());
+    let endless = SessionSettings {
+        command_timeout: Duration::MAX,
+        session_timeout: Duration::MAX,
+        data_timeout: Duration::MAX,
+        ..settings()
+    };
+    let (mut session, now) = session(endless);
+    all(&mut session, TO_DATA, now);
+    all(&mut session, "x\r\n", now);
+    assert!(session.deadline() > now);
+}
+
+#[test]
 fn credentials_do_not_show_in_logs() {
     let plain = PlainCredentials {
         authzid: String::new(),

@@ -10,6 +10,7 @@ const IN_FLIGHT_MAX: usize = 64;
 impl ClientSession {
     pub(super) fn begin_envelope(&mut self) {
         self.step = Step::Envelope;
+        self.opened = true;
         let Some(mail) = self.mail_command() else { return };
         for (slot, recipient) in self.slots.iter_mut().zip(&self.message.recipients) {
             if Self::wire_address(recipient).is_none() {
