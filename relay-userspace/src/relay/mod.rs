@@ -1,4 +1,14 @@
 //! The relay: listeners, sessions, the questions they ask, and the control socket over it all.
+//!
+//! [`serve`] puts it together; [`connection`] is one client's way through it.
 
+pub mod admission;
+pub mod bans;
+pub mod connection;
+pub mod counters;
 pub mod listener;
+pub mod never_route;
 pub mod privileges;
+pub mod questions;
+pub mod source;
+pub mod state;

@@ -17,12 +17,16 @@ struct Peer {
     package: &'static str,
 }
 
-const PEERS: [Peer; 11] = [
+const PEERS: [Peer; 15] = [
     Peer { program: "ip", package: "iproute2" },
     Peer { program: "nsenter", package: "util-linux" },
     Peer { program: "unshare", package: "util-linux" },
     Peer { program: "tcpdump", package: "tcpdump" },
     Peer { program: "dig", package: "bind9-dnsutils" },
+    Peer { program: "nsd", package: NSD },
+    Peer { program: "ping", package: "iputils-ping" },
+    Peer { program: "sysctl", package: "procps" },
+    Peer { program: "ss", package: "iproute2" },
     Peer { program: "nc", package: "netcat-openbsd" },
     Peer { program: "openssl", package: "openssl" },
     Peer { program: "python3", package: "python3" },
@@ -32,6 +36,10 @@ const PEERS: [Peer; 11] = [
 ];
 
 const POSTFIX: &str = "postfix";
+const NSD: &str = "nsd";
+
+/// Packages that bring a daemon besides the programs that are wanted.
+const DAEMONS: [&str; 2] = [POSTFIX, NSD];
 
 /// What swaks needs for STARTTLS; it is a module, so there is no program to look for.
 const PERL_TLS: (&str, &str) = ("Net::SSLeay", "libnet-ssleay-perl");
@@ -41,13 +49,14 @@ pub(super) fn provide(setup: &mut Setup) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let had_postfix = !packages.contains(&POSTFIX);
+    let daemons: Vec<&str> =
+        DAEMONS.into_iter().filter(|daemon| packages.contains(daemon)).collect();
     let purpose = format!("{}, for the tests", programs.join(", "));
     if !setup.install(&packages, &purpose)? {
         return Ok(());
     }
-    if !had_postfix {
-        keep_postfix_stopped(setup)?;
+    for daemon in daemons {
+        keep_stopped(setup, daemon)?;
     }
     let (still, packages) = missing();
     if !packages.is_empty() {
@@ -77,13 +86,15 @@ fn missing() -> (Vec<&'static str>, Vec<&'static str>) {
     (programs, packages)
 }
 
-/// Postfix is wanted for its programs. Its daemon, started at the next boot, would hold the port
-/// that the gateway is to serve.
-fn keep_postfix_stopped(setup: &mut Setup) -> Result<()> {
+/// These are wanted for their programs. A daemon of theirs, started at the next boot, would hold a
+/// port that the gateway is to serve or to use.
+fn keep_stopped(setup: &mut Setup, daemon: &str) -> Result<()> {
     if !std::path::Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    setup.act("systemctl disable postfix (only its programs are used; its daemon was not started)");
-    let mut systemctl = setup.privilege.command("systemctl", &[], "keeping postfix stopped")?;
-    run(systemctl.args(["--quiet", "disable", "postfix"]))
+    let act = format!("systemctl disable {daemon} (only its programs are used; it was not started)");
+    setup.act(&act);
+    let why = format!("keeping {daemon} stopped");
+    let mut systemctl = setup.privilege.command("systemctl", &[], &why)?;
+    run(systemctl.args(["--quiet", "disable", daemon]))
 }

@@ -1,0 +1,368 @@
+//! What a session asks of the world, answered: by policy, by the account store, by the queue.
+//!
+//! Every answer that accepts or refuses is logged with its rule and reason, and refusals that prove
+//! something become evidence.
+
+use std::{sync::Arc, time::SystemTime};
+
+use relay_common::entry::Reason;
+use relay_core::{
+    ban::evidence::Evidence,
+    policy::{
+        Decision, Outcome, Refusal,
+        connection::Standing,
+        recipient::{self, RecipientFacts},
+        relay::{self, Accepted, DomainView, RecipientView, RelayFacts, SourceFacts},
+    },
+    smtp::{
+        address::{Domain, ForwardPath},
+        command::RcptCommand,
+        envelope::Envelope,
+        received::ReceivedField,
+        reply::Reply,
+        session::{
+            Answer, AuthRefusal, Effect, PlainCredentials, Session, SessionEvent, Verdict,
+        },
+    },
+};
+
+use super::{
+    source::{Source, filter_verdict},
+    state::{Listener, Shared},
+};
+use crate::{
+    auth,
+    control::api::PacketVerdict,
+    dns::Reverse,
+    queue::{MessageWriter, NewMessage, NewRecipient, Route, StoreError},
+};
+
+/// One connection's dealings with the world.
+#[derive(Debug)]
+pub struct Questions {
+    pub shared: Arc<Shared>,
+    pub listener: Arc<Listener>,
+    pub source: Source,
+    /// Recipients of the message under way, as they were accepted.
+    recipients: Vec<NewRecipient>,
+    message: Option<MessageWriter>,
+    /// Messages acknowledged, and recipients refused, for the log.
+    pub accepted: u32,
+    pub refused: u32,
+}
+
+impl Questions {
+    pub fn new(shared: Arc<Shared>, listener: Arc<Listener>, source: Source) -> Self {
+        Self {
+            shared,
+            listener,
+            source,
+            recipients: Vec::new(),
+            message: None,
+            accepted: 0,
+            refused: 0,
+        }
+    }
+
+    /// Instead of the banner: a reply for a source that is denied, where no kernel program has
+    /// kept it out (C7).
+    pub async fn at_connect(&mut self) -> Option<Reply> {
+        if !self.shared.filter_here {
+            return None;
+        }
+        let verdict = filter_verdict(&self.shared, self.source.address).await?;
+        if verdict != PacketVerdict::Denied {
+            return None;
+        }
+        self.shared.counters.connections_denied.add();
+        tracing::info!(source = %self.source.address, listener = self.listener.name, "denied");
+        Some(Reply::new(554, (5, 7, 1), "Your address is not accepted here"))
+    }
+
+    /// Answers what asks; `None` for what only tells.
+    pub async fn answer(&mut self, effect: Effect, session: &Session) -> Option<Answer> {
+        match effect {
+            Effect::CheckMail(_) => {
+                self.recipients.clear();
+                Some(Answer::Mail(Verdict::Accept))
+            }
+            Effect::CheckRecipient(rcpt) => {
+                Some(Answer::Recipient(self.recipient(&rcpt, session).await))
+            }
+            Effect::Authenticate(credentials) => {
+                Some(Answer::Authenticated(self.authenticate(&credentials).await))
+            }
+            Effect::BeginMessage(envelope) => {
+                let opened = self.begin(&envelope).await;
+                Some(Answer::MessageOpened(opened.map_err(|error| self.not_stored(&error))))
+            }
+            Effect::Body(bytes) => {
+                if let Some(message) = &mut self.message
+                    && let Err(error) = message.write(&bytes)
+                {
+                    // `commit` will fail with the same error; until then the rest is read away.
+                    tracing::error!(queue_id = %message.queue_id(), %error, "cannot write message");
+                }
+                None
+            }
+            Effect::EndMessage => Some(Answer::Stored(self.store(session).await)),
+            Effect::AbortMessage(reason) => {
+                if let Some(message) = self.message.take() {
+                    tracing::info!(queue_id = %message.queue_id(), ?reason, "message dropped");
+                }
+                None
+            }
+            Effect::Event(event) => {
+                self.event(event).await;
+                None
+            }
+            Effect::Reply(_) | Effect::StartTls | Effect::Close => None,
+        }
+    }
+
+    async fn recipient(&mut self, rcpt: &RcptCommand, session: &Session) -> Verdict {
+        let shared = Arc::clone(&self.shared);
+        // Asked at connect; waited for here, where its answer matters. A source that is waved
+        // through below is not made to wait.
+        let reverse = if self.listener.grants.reverse_domains.is_empty() {
+            Reverse::None
+        } else {
+            self.source.reverse().await
+        };
+        let from = SourceFacts {
+            source: self.source.address,
+            local: self.source.local,
+            account: session.account(),
+            reverse_name: reverse.for_policy(),
+            never_route: shared.never_route.lookup(self.source.address),
+            grants: &self.listener.grants,
+        };
+        let view = view(&rcpt.forward_path);
+        let bare_postmaster = shared.postmaster.is_some();
+        let facts = RelayFacts { recipient: view, from, domains: &shared.domains, bare_postmaster };
+        let mut decision = relay::decide(&facts);
+        if decision.accepted().is_some() {
+            let listed_by = self.source.listed_by().await;
+            if !listed_by.is_empty() {
+                let standing = self.source.standing(&shared).await;
+                let facts = RecipientFacts {
+                    recipient: view,
+                    from,
+                    standing,
+                    listed_by: &listed_by,
+                    exempt: &shared.exempt,
+                };
+                decision = recipient::decide(decision, &facts);
+            }
+        }
+        self.conclude(rcpt, decision).await
+    }
+
+    /// Logs the decision, counts it, keeps what was accepted, and takes evidence from a refusal.
+    async fn conclude(&mut self, rcpt: &RcptCommand, decision: Decision<Accepted>) -> Verdict {
+        let counters = &self.shared.counters;
+        let accepted = decision.accepted().copied();
+        tracing::info!(
+            source = %self.source.address, listener = self.listener.name,
+            recipient = %rcpt.forward_path, accepted = accepted.is_some(), rule = decision.rule,
+            reason = decision.reason, "recipient"
+        );
+        let refusal = match decision.outcome {
+            Outcome::Accept(accepted) => {
+                let route = if accepted == Accepted::Inbound { Route::Inbound } else { Route::Relay };
+                match route {
+                    Route::Inbound => counters.recipients_inbound.add(),
+                    Route::Relay => counters.recipients_relayed.add(),
+                }
+                self.recipients.push(NewRecipient {
+                    address: self.address_of(&rcpt.forward_path),
+                    route,
+                    rule: decision.rule,
+                });
+                return Verdict::Accept;
+            }
+            Outcome::Refuse(refusal) => refusal,
+        };
+        self.refused += 1;
+        match decision.evidence {
+            Some(Reason::Dnsbl) => counters.recipients_listed_refused.add(),
+            _ if refusal == relay::RELAYING_IS_PROHIBITED => {
+                counters.recipients_relaying_refused.add();
+            }
+            _ => counters.recipients_other_refused.add(),
+        }
+        if let Some(reason) = decision.evidence {
+            self.evidence(reason, decision.rule, decision.reason).await;
+        }
+        verdict_of(&refusal)
+    }
+
+    /// The address a recipient is queued under; `<postmaster>` stands for a real one.
+    fn address_of(&self, path: &ForwardPath) -> String {
+        match (path, &self.shared.postmaster) {
+            (ForwardPath::Postmaster, Some(postmaster)) => postmaster.clone(),
+            (path, _) => path.to_string(),
+        }
+    }
+
+    async fn authenticate(&mut self, plain: &PlainCredentials) -> Result<String, AuthRefusal> {
+        let credentials = auth::Credentials {
+            authzid: &plain.authzid,
+            authcid: &plain.authcid,
+            password: &plain.password,
+        };
+        let outcome = self.shared.accounts.verify(&credentials).await;
+        outcome.map_err(|refusal| {
+            tracing::info!(
+                source = %self.source.address, account = plain.authcid, %refusal, "auth refused"
+            );
+            if refusal.is_evidence() { AuthRefusal::Invalid } else { AuthRefusal::Unavailable }
+        })
+    }
+
+    async fn begin(&mut self, envelope: &Envelope) -> Result<(), StoreError> {
+        let mut recipients = Vec::with_capacity(envelope.recipients.len());
+        for path in &envelope.recipients {
+            let address = self.address_of(path);
+            // The session keeps those that were accepted, each of which stands here.
+            let accepted = self.recipients.iter().find(|recipient| recipient.address == address);
+            if let Some(accepted) = accepted
+                && !recipients.contains(accepted)
+            {
+                recipients.push(accepted.clone());
+            }
+        }
+        let only = match &recipients[..] {
+            [only] => Some(only.address.clone()),
+            _ => None,
+        };
+        let mut message = self.shared.spool.begin(NewMessage {
+            reverse_path: envelope.reverse_path.to_string(),
+            recipients,
+            source: Some(self.source.address),
+            account: envelope.account.clone(),
+            helo: envelope.helo.name.clone(),
+            listener: self.listener.name.clone(),
+        })?;
+        let reverse = self.source.reverse().await;
+        let received = ReceivedField {
+            helo: &envelope.helo,
+            verified_name: match &reverse {
+                Reverse::Verified(name) => Some(name),
+                _ => None,
+            },
+            source: self.source.address,
+            hostname: &self.shared.hostname,
+            protocol: envelope.protocol(),
+            tls: envelope.tls.as_ref(),
+            id: &message.queue_id().to_string(),
+            recipient: only.as_deref(),
+            at: SystemTime::now(),
+        };
+        message.write(received.to_string().as_bytes())?;
+        self.message = Some(message);
+        Ok(())
+    }
+
+    /// 250 only after this returns the id: the message is on disk then.
+    async fn store(&mut self, session: &Session) -> Result<String, Reply> {
+        let Some(message) = self.message.take() else {
+            self.shared.counters.defects.add();
+            return Err(Reply::new(451, (4, 3, 0), "Internal error"));
+        };
+        let (id, size) = (message.queue_id(), message.size());
+        if let Err(error) = message.commit().await {
+            return Err(self.not_stored(&error));
+        }
+        self.shared.counters.messages_accepted.add();
+        self.accepted += 1;
+        for recipient in &self.recipients {
+            tracing::info!(
+                queue_id = %id, source = %self.source.address, listener = self.listener.name,
+                account = session.account(), recipient = recipient.address,
+                route = ?recipient.route, rule = recipient.rule, size, "message accepted"
+            );
+        }
+        Ok(id.to_string())
+    }
+
+    /// The client keeps its message and comes again.
+    fn not_stored(&self, error: &StoreError) -> Reply {
+        self.shared.counters.messages_not_stored.add();
+        tracing::error!(source = %self.source.address, %error, "message not stored");
+        let (code, enhanced) = error.status();
+        Reply::new(code, enhanced, "The message cannot be stored now, try again later")
+    }
+
+    async fn event(&mut self, event: SessionEvent) {
+        let source = self.source.address;
+        let (reason, rule, detail) = match event {
+            SessionEvent::Authenticated(account) => {
+                self.shared.counters.auth_successes.add();
+                tracing::info!(%source, account, "authenticated");
+                return;
+            }
+            SessionEvent::AuthFailed(name) => {
+                self.shared.counters.auth_failures.add();
+                (Reason::AuthFailure, "password", format!("wrong password for {name:?}"))
+            }
+            SessionEvent::Pregreet(bytes) => {
+                let said = bytes.escape_ascii();
+                (Reason::Pregreet, "pregreet", format!("spoke before the banner: {said}"))
+            }
+            SessionEvent::Http => (Reason::Protocol, "protocol", "speaks HTTP".to_owned()),
+            SessionEvent::PlaintextBehindStartTls => {
+                (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())
+            }
+            SessionEvent::TooManyErrors => {
+                (Reason::Protocol, "protocol", "too many protocol errors".to_owned())
+            }
+            SessionEvent::AnswerMismatch => {
+                self.shared.counters.defects.add();
+                tracing::error!(%source, "a session was answered what it had not asked");
+                return;
+            }
+            // Broken or unlucky clients, not hostile ones.
+            harmless => {
+                tracing::info!(%source, event = ?harmless, "session event");
+                return;
+            }
+        };
+        self.evidence(reason, rule.to_owned(), detail).await;
+    }
+
+    /// Never against whom the administrator trusts: the allow list, or whoever authenticated.
+    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) {
+        let shared = Arc::clone(&self.shared);
+        if self.source.standing(&shared).await == Standing::Trusted {
+            return;
+        }
+        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail });
+    }
+}
+
+fn view(path: &ForwardPath) -> RecipientView<'_> {
+    let source_route = !path.route().is_empty();
+    match path.mailbox() {
+        Some(mailbox) => RecipientView {
+            local: mailbox.local(),
+            quoted: mailbox.to_string().starts_with('"'),
+            domain: match mailbox.domain() {
+                Domain::Name(name) => DomainView::Name(name),
+                Domain::Literal(address) => DomainView::Literal(Some(*address)),
+            },
+            source_route,
+        },
+        None => RecipientView {
+            local: "postmaster",
+            quoted: false,
+            domain: DomainView::Absent,
+            source_route,
+        },
+    }
+}
+
+fn verdict_of(refusal: &Refusal) -> Verdict {
+    let reply = Reply::new(refusal.code, refusal.enhanced, refusal.text.clone());
+    if refusal.close { Verdict::RefuseAndClose(reply) } else { Verdict::Refuse(reply) }
+}
