@@ -187,6 +187,15 @@ fn an_address_that_could_inject_is_never_sent() {
 }
 
 #[test]
+fn a_message_without_a_sendable_recipient_is_not_begun() {
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["no address", "a@x\n"]));
+    dialogue.talk("220 mx\r\n");
+    let actions = dialogue.hear(OFFER);
+    assert_eq!(failure(&actions).kind, FailureKind::BadAddress);
+    assert_eq!(actions[1..], [ClientAction::Write(Bytes::from_static(b"QUIT\r\n"))]);
+}
+
+#[test]
 fn mail_refused_is_the_reason_for_every_recipient() {
     let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["a@x", "b@x"]));
     dialogue.talk("220 mx\r\n");
