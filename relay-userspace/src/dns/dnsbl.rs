@@ -4,7 +4,6 @@
 //! error is no opinion and is not kept. A list that fails its tests ([`super::health`]) is not
 //! asked and scores nothing.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use relay_core::dnsbl::health::{Health, State};
 use relay_core::dnsbl::names::Family;
 use relay_core::dnsbl::{Opinion, Zone, meaning, query_name, reply};
 use relay_core::policy::recipient::ListedBy;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::resolver::{Answer, DnsError, Resolver};
@@ -108,8 +107,6 @@ struct Kept {
     until: Instant,
 }
 
-type Flight = Arc<OnceCell<Result<Arc<[Ipv4Addr]>, DnsError>>>;
-
 /// One for the process; share it in an `Arc`.
 pub struct DnsblService {
     pub(super) resolver: Resolver,
@@ -118,8 +115,6 @@ pub struct DnsblService {
     /// By the place of the zone.
     pub(super) health: Mutex<Vec<FamilyHealth>>,
     cache: Cache<Key, Kept>,
-    /// The questions under way; each has one asker and any number who wait with it.
-    flights: Mutex<HashMap<Key, Flight>>,
     lookups: Arc<Semaphore>,
 }
 
@@ -155,7 +150,6 @@ impl DnsblService {
             health: Mutex::new(vec![FamilyHealth::default(); zones.len()]),
             zones,
             cache: Cache::builder().max_capacity(settings.cached_max).time_to_live(TTL_MAX).build(),
-            flights: Mutex::new(HashMap::new()),
             lookups: Arc::new(Semaphore::new(settings.lookups_max)),
             settings,
         }
@@ -218,7 +212,7 @@ impl DnsblService {
         };
         let service = self.clone();
         Started::Asking(tokio::spawn(async move {
-            let answer = service.ask(key).await;
+            let answer = service.look_up(key).await;
             drop(permit);
             answer
         }))
@@ -235,24 +229,10 @@ impl DnsblService {
         (!health.scores()).then(|| Finding::Untrusted(health.state()))
     }
 
-    /// Asks, or waits with whoever is asking the same already.
-    async fn ask(&self, key: Key) -> Result<Arc<[Ipv4Addr]>, DnsError> {
-        let flight = self.flights().entry(key).or_default().clone();
-        let answer = flight.get_or_init(|| self.look_up(key)).await.clone();
-        // Only this flight: a later one for the same key is another's.
-        let mut flights = self.flights();
-        if flights.get(&key).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
-            flights.remove(&key);
-        }
-        answer
-    }
-
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Flight>> {
-        self.flights.lock().expect("no holder of this lock can panic")
-    }
-
+    /// The same question that is under way already is not sent again: the resolver has its askers
+    /// share the answer.
     async fn look_up(&self, key: Key) -> Result<Arc<[Ipv4Addr]>, DnsError> {
-        // Between this task's look at the cache and its flight, another flight may have landed.
+        // Since this task was started, another may have brought the answer.
         if let Some(answers) = self.kept(key) {
             return Ok(answers);
         }

@@ -327,6 +327,6 @@ mod tests {
         let started = Instant::now();
         let answer = resolver(&server).a_records("silent.example").await;
         assert!(matches!(answer, Err(DnsError::Timeout(_))), "{answer:?}");
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(10));
     }
 }
