@@ -10,13 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_core::smtp::session::{Answer, Effect, Session};
+use relay_core::smtp::{
+    envelope::TlsInfo,
+    session::{Answer, Effect, Session},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{timeout, timeout_at},
 };
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::{
@@ -165,7 +168,7 @@ impl Connection {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let shared = &self.questions.shared;
-        let handshake = timeout(HANDSHAKE_WITHIN, shared.tls.accept(stream)).await;
+        let handshake = timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream)).await;
         let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
             Err(error) => {
@@ -175,7 +178,11 @@ impl Connection {
             }
         };
         shared.counters.tls_sessions.add();
-        let info = tls::session_info(stream.get_ref().1);
+        let Some(negotiated) = tls::negotiated(stream.get_ref().1) else {
+            return Err(io::Error::other("a TLS handshake that negotiated nothing"));
+        };
+        let info =
+            TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
         self.stream = Some(Either::Right(Box::new(stream)));
         self.session.answer(Answer::TlsStarted(info), Instant::now());
         Ok(())

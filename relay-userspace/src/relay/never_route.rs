@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use crate::control::api;
 
 /// Rows that `postern never-route` may make.
-const ROWS_MAX: usize = 100_000;
+const ROWS_MAX: i64 = 100_000;
 
 /// The list in memory, for the session, and on disk.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl NeverRoute {
                 (prefix.to_string(), comment),
             )?;
         }
-        let rows: usize = change.query_row("SELECT count(*) FROM never_route", (), |row| row.get(0))?;
+        let rows: i64 = change.query_row("SELECT count(*) FROM never_route", (), |row| row.get(0))?;
         if rows > ROWS_MAX {
             return Err(NeverRouteError::Full);
         }

@@ -13,7 +13,6 @@ use relay_core::{
     prefix::PrefixSet,
     smtp::session::{AuthMode, SessionSettings, TlsMode},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{admission::Admission, bans::Bans, counters::Counters, never_route::NeverRoute};
 use crate::{
@@ -39,7 +38,7 @@ pub struct Shared {
     pub dnsbl: Option<Arc<DnsblService>>,
     pub accounts: Accounts,
     pub spool: Spool,
-    pub tls: TlsAcceptor,
+    pub tls: Arc<rustls::ServerConfig>,
     pub bans: Bans,
     pub edge: Client,
     /// The lists are enforced at accept, not in the kernel.
