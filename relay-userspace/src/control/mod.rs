@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client;
 pub mod extract;
+mod names;
 pub mod peer;
 mod relay_api;
 pub mod server;

@@ -7,7 +7,7 @@ use relay_common::entry::Scope;
 use relay_core::ban::guardrails::{self, Guardrail, Protected};
 use relay_core::prefix::host;
 
-use super::state::Desired;
+use super::wanted::Desired;
 
 /// The addresses that must stay reachable, with the one the administrator who asks is logged in
 /// from: that one matters only to a scope that reaches SSH.

@@ -6,6 +6,7 @@
 //! CLI and the relay ask for it.
 
 pub mod bans;
+mod changes;
 pub mod clock;
 pub mod contract;
 pub mod daemon;
@@ -25,3 +26,4 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 mod verbs;
+mod wanted;

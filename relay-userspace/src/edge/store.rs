@@ -4,16 +4,17 @@
 //! transaction, synced before the maps are touched (WAL, synchronous=FULL). Time in rows is wall
 //! time in seconds, since it must outlive a reboot.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use thiserror::Error;
 
+use super::changes::Txn;
 use super::desired::Claim;
 use crate::control::api::{Row, Time};
 
@@ -24,7 +25,7 @@ pub const RULE_SLOT_OTHER: u32 = 0;
 /// How long a ban is remembered after its end.
 pub const HISTORY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bans remembered for the ladder; beyond it the oldest are forgotten.
-const HISTORY_ROWS_MAX: u64 = 200_000;
+pub(super) const HISTORY_ROWS_MAX: u64 = 200_000;
 /// Bans of one network that are looked at; no ladder is that long.
 const HISTORY_OF_ONE_MAX: u64 = 100;
 /// The source of rows that bans make.
@@ -67,24 +68,6 @@ pub struct Store {
     connection: Connection,
 }
 
-/// One request's changes, written whole by [`Txn::commit`] or not at all.
-#[derive(Debug)]
-pub struct Txn<'a> {
-    inner: Transaction<'a>,
-    slots: HashMap<String, u32>,
-    /// Slots that were taken from a rule without rows; their counters start anew.
-    pub recycled: Vec<u32>,
-}
-
-/// Whether a row was there before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Put {
-    Added,
-    Updated,
-    /// The same row was there, word for word.
-    Unchanged,
-}
-
 impl Store {
     /// Opens or makes the database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
@@ -110,7 +93,7 @@ impl Store {
 
     pub fn begin(&mut self) -> Result<Txn<'_>, StoreError> {
         let inner = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Ok(Txn { inner, slots: HashMap::new(), recycled: Vec::new() })
+        Ok(Txn::new(inner))
     }
 
     /// Calls `each` with every prefix and the claims on it, in order of list and prefix.
@@ -244,178 +227,10 @@ impl Store {
     }
 }
 
-impl Txn<'_> {
-    /// Adds a row, or replaces what the same source said about the same prefix.
-    pub fn put(&mut self, list: List, row: &Row) -> Result<Put, StoreError> {
-        let before = self.row(list, row.prefix, &row.source)?;
-        if let Some(before) = &before
-            && (Row { created: row.created, ..before.clone() }) == *row
-        {
-            return Ok(Put::Unchanged);
-        }
-        let slot = self.slot_for(&row.rule)?;
-        let mut statement = self.inner.prepare_cached(
-            "INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment, \
-             created_s, expires_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-             ON CONFLICT (list, prefix, source) DO UPDATE SET scope = ?4, reason = ?5, rule = ?6, \
-             rule_text = ?7, comment = ?8, expires_s = ?10",
-        )?;
-        statement.execute(params![
-            list_number(list),
-            prefix_bytes(row.prefix),
-            row.source,
-            row.scope.bits(),
-            row.reason as u8,
-            slot,
-            row.rule,
-            row.comment,
-            seconds(row.created.0),
-            row.expires.map(|at| seconds(at.0)),
-        ])?;
-        Ok(if before.is_some() { Put::Updated } else { Put::Added })
-    }
+pub(super) const ROW_COLUMNS: &str =
+    "prefix, source, scope, reason, rule_text, comment, created_s, expires_s";
 
-    fn row(&self, list: List, prefix: IpNet, source: &str) -> Result<Option<Row>, StoreError> {
-        let mut statement = self.inner.prepare_cached(&format!(
-            "SELECT {ROW_COLUMNS} FROM entry WHERE list = ?1 AND prefix = ?2 AND source = ?3"
-        ))?;
-        let mut found =
-            statement.query(params![list_number(list), prefix_bytes(prefix), source])?;
-        found.next()?.map(row_of).transpose()
-    }
-
-    /// Removes the rows on a prefix, of every source or of one. Says how many there were.
-    pub fn remove(&self, key: Key, source: Option<&str>) -> Result<u64, StoreError> {
-        let mut statement = self.inner.prepare_cached(
-            "DELETE FROM entry WHERE list = ?1 AND prefix = ?2 AND (?3 IS NULL OR source = ?3)",
-        )?;
-        let gone = statement.execute(params![list_number(key.0), prefix_bytes(key.1), source])?;
-        Ok(gone as u64)
-    }
-
-    /// The prefixes with a row of this list, of every source or of one.
-    pub fn prefixes(&self, list: List, source: Option<&str>) -> Result<Vec<IpNet>, StoreError> {
-        let mut statement = self.inner.prepare_cached(
-            "SELECT DISTINCT prefix FROM entry WHERE list = ?1 AND (?2 IS NULL OR source = ?2)",
-        )?;
-        let mut found = statement.query(params![list_number(list), source])?;
-        let mut prefixes = Vec::new();
-        while let Some(row) = found.next()? {
-            prefixes.push(prefix_of(row.get_ref(0)?.as_blob().map_err(damaged)?)?);
-        }
-        Ok(prefixes)
-    }
-
-    /// Removes every row that is over, and names the prefixes to be merged anew.
-    pub fn expire(&self, wall_s: u64) -> Result<Vec<Key>, StoreError> {
-        let mut statement = self
-            .inner
-            .prepare_cached("DELETE FROM entry WHERE expires_s <= ?1 RETURNING list, prefix")?;
-        let mut found = statement.query([seconds(wall_s)])?;
-        let mut keys = Vec::new();
-        while let Some(row) = found.next()? {
-            let prefix = prefix_of(row.get_ref(1)?.as_blob().map_err(damaged)?)?;
-            keys.push((list_of(row.get(0)?)?, prefix));
-        }
-        Ok(keys)
-    }
-
-    /// What the rows on a prefix say, with this transaction's changes.
-    pub fn claims(&self, key: Key) -> Result<Vec<Claim>, StoreError> {
-        let mut statement = self.inner.prepare_cached(
-            "SELECT scope, reason, rule, expires_s FROM entry WHERE list = ?1 AND prefix = ?2",
-        )?;
-        let mut found = statement.query(params![list_number(key.0), prefix_bytes(key.1)])?;
-        let mut claims = Vec::new();
-        while let Some(row) = found.next()? {
-            claims.push(claim_of(row, 0)?);
-        }
-        Ok(claims)
-    }
-
-    /// Remembers a ban for the ladder, and forgets what is too old or too much.
-    pub fn remember_ban(&self, network: IpNet, ends_s: u64, wall_s: u64) -> Result<(), StoreError> {
-        self.inner
-            .prepare_cached("INSERT INTO history (network, ends_s) VALUES (?1, ?2)")?
-            .execute(params![prefix_bytes(network), seconds(ends_s)])?;
-        let since = wall_s.saturating_sub(HISTORY_KEPT.as_secs());
-        self.inner
-            .prepare_cached("DELETE FROM history WHERE ends_s <= ?1")?
-            .execute([seconds(since)])?;
-        let newest: i64 =
-            self.inner
-                .query_row("SELECT coalesce(max(rowid), 0) FROM history", [], |r| r.get(0))?;
-        // Row ids grow by one a ban, so those far enough below the newest are the oldest.
-        self.inner
-            .prepare_cached("DELETE FROM history WHERE rowid <= ?1")?
-            .execute([newest.saturating_sub(seconds(HISTORY_ROWS_MAX))])?;
-        Ok(())
-    }
-
-    /// Forgets the bans of a network: whoever lifts one by hand says that it was a mistake.
-    pub fn forgive(&self, network: IpNet) -> Result<(), StoreError> {
-        self.inner
-            .prepare_cached("DELETE FROM history WHERE network = ?1")?
-            .execute([prefix_bytes(network)])?;
-        Ok(())
-    }
-
-    /// The counter slot of a rule: its own, the next unused, one whose rule has no rows any more,
-    /// or the shared one.
-    fn slot_for(&mut self, text: &str) -> Result<u32, StoreError> {
-        if let Some(&slot) = self.slots.get(text) {
-            return Ok(slot);
-        }
-        let known = self
-            .inner
-            .prepare_cached("SELECT slot FROM rule WHERE text = ?1")?
-            .query_row([text], |row| row.get(0))
-            .optional()?;
-        let slot = match known {
-            Some(slot) => slot,
-            None => self.new_slot(text)?,
-        };
-        self.slots.insert(text.to_owned(), slot);
-        Ok(slot)
-    }
-
-    fn new_slot(&mut self, text: &str) -> Result<u32, StoreError> {
-        let last: u32 =
-            self.inner.query_row("SELECT coalesce(max(slot), 0) FROM rule", [], |r| r.get(0))?;
-        let slot = if last < RULE_SLOT_MAX {
-            last + 1
-        } else {
-            let unused: Option<u32> = self
-                .inner
-                .query_row(
-                    "SELECT slot FROM rule WHERE NOT EXISTS \
-                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) LIMIT 1",
-                    [],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
-            // A slot promised to another rule of this very transaction has no row yet.
-            self.slots.retain(|_, promised| *promised != slot);
-            self.recycled.push(slot);
-            slot
-        };
-        self.inner
-            .prepare_cached("INSERT OR REPLACE INTO rule (slot, text) VALUES (?1, ?2)")?
-            .execute(params![slot, text])?;
-        Ok(slot)
-    }
-
-    /// Makes everything durable.
-    pub fn commit(self) -> Result<Vec<u32>, StoreError> {
-        self.inner.commit()?;
-        Ok(self.recycled)
-    }
-}
-
-const ROW_COLUMNS: &str = "prefix, source, scope, reason, rule_text, comment, created_s, expires_s";
-
-fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
+pub(super) fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
     Ok(Row {
         prefix: prefix_of(row.get_ref(0)?.as_blob().map_err(damaged)?)?,
         source: row.get(1)?,
@@ -428,7 +243,7 @@ fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
     })
 }
 
-fn claim_of(row: &rusqlite::Row<'_>, first: usize) -> Result<Claim, StoreError> {
+pub(super) fn claim_of(row: &rusqlite::Row<'_>, first: usize) -> Result<Claim, StoreError> {
     Ok(Claim {
         scope: Scope::from_bits(row.get(first)?),
         reason: reason_of(row.get(first + 1)?)?,
@@ -437,14 +252,14 @@ fn claim_of(row: &rusqlite::Row<'_>, first: usize) -> Result<Claim, StoreError> 
     })
 }
 
-fn list_number(list: List) -> u8 {
+pub(super) fn list_number(list: List) -> u8 {
     match list {
         List::Allow => 0,
         List::Deny => 1,
     }
 }
 
-fn list_of(number: u8) -> Result<List, StoreError> {
+pub(super) fn list_of(number: u8) -> Result<List, StoreError> {
     List::ALL
         .into_iter()
         .find(|list| list_number(*list) == number)
@@ -456,17 +271,17 @@ fn reason_of(number: u8) -> Result<Reason, StoreError> {
 }
 
 /// SQLite's integers are signed; no time or count here comes near the difference.
-fn seconds(value: u64) -> i64 {
+pub(super) fn seconds(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Nothing negative is ever written; a hand that did so meant the beginning of time.
-fn unsigned(value: i64) -> u64 {
+pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
 /// Family, address, length: sorts as prefixes do.
-fn prefix_bytes(prefix: IpNet) -> Vec<u8> {
+pub(super) fn prefix_bytes(prefix: IpNet) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(18);
     match prefix.network() {
         IpAddr::V4(address) => {
@@ -482,7 +297,7 @@ fn prefix_bytes(prefix: IpNet) -> Vec<u8> {
     bytes
 }
 
-fn prefix_of(bytes: &[u8]) -> Result<IpNet, StoreError> {
+pub(super) fn prefix_of(bytes: &[u8]) -> Result<IpNet, StoreError> {
     let read = || -> Option<IpNet> {
         let (&family, rest) = bytes.split_first()?;
         let (&len, address) = rest.split_last()?;
@@ -496,7 +311,7 @@ fn prefix_of(bytes: &[u8]) -> Result<IpNet, StoreError> {
     read().ok_or_else(|| StoreError::Damaged(format!("prefix {bytes:02x?}")))
 }
 
-fn damaged(error: rusqlite::types::FromSqlError) -> StoreError {
+pub(super) fn damaged(error: rusqlite::types::FromSqlError) -> StoreError {
     StoreError::Damaged(error.to_string())
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::edge::changes::Put;
 
 fn memory() -> Store {
     Store::prepare(Connection::open_in_memory().unwrap()).unwrap()

@@ -9,12 +9,13 @@ use relay_common::entry::{List, Reason, Scope};
 use relay_core::ban::guardrails::Guardrail;
 use relay_core::prefix;
 
+use super::changes::Put;
 use super::clock::Now;
 use super::filter::Filter;
 use super::guard::{check, with_session};
 use super::lines::{Line, check_text};
 use super::state::{Edge, commit};
-use super::store::{Key, Put, SOURCE_BAN};
+use super::store::{Key, SOURCE_BAN};
 use crate::control::api::{
     AddRequest, Changed, Code, FlushRequest, ImportQuery, ListPage, ListQuery, Missing,
     PAGE_ROWS_MAX, PREFIXES_MAX, Problem, RemoveRequest, Row, Time,

@@ -1,0 +1,122 @@
+//! What the maps should hold, in memory: the merged claim for each prefix of each list.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use relay_common::entry::{List, Scope};
+use relay_common::parse::Family;
+
+use super::desired::Claim;
+use super::filter::{MapSizes, family_of};
+use super::store::Key;
+use crate::control::api::{Code, Problem};
+
+/// What the maps should hold: the merged claim for each prefix.
+#[derive(Debug, Default)]
+pub(super) struct Desired {
+    claims: BTreeMap<Key, Claim>,
+    /// Deny claims by the bits of their scope.
+    scopes: [u64; 16],
+    /// Prefixes by list and family.
+    counts: BTreeMap<(List, Family), u64>,
+}
+
+impl Desired {
+    pub(super) fn get(&self, key: Key) -> Option<&Claim> {
+        self.claims.get(&key)
+    }
+
+    pub(super) fn set(&mut self, key: Key, claim: Option<Claim>) {
+        let scope_of = |claim: &Claim| usize::from(claim.scope.bits() & 15);
+        let counted = self.counts.entry((key.0, family_of(&key.1))).or_default();
+        let before = match claim {
+            Some(claim) => {
+                *counted += 1;
+                if key.0 == List::Deny {
+                    self.scopes[scope_of(&claim)] += 1;
+                }
+                self.claims.insert(key, claim)
+            }
+            None => self.claims.remove(&key),
+        };
+        if let Some(before) = before {
+            *counted -= 1;
+            if key.0 == List::Deny {
+                self.scopes[scope_of(&before)] -= 1;
+            }
+        }
+    }
+
+    /// The union of all deny scopes: packets of other classes need no lookup.
+    pub(super) fn guarded(&self) -> Scope {
+        let used = (0u8..).zip(self.scopes).filter(|(_, count)| *count > 0);
+        used.fold(Scope::NONE, |all, (bits, _)| all.union(Scope::from_bits(bits)))
+    }
+
+    pub(super) fn count(&self, list: List) -> u64 {
+        Family::ALL.iter().filter_map(|&family| self.counts.get(&(list, family))).sum()
+    }
+
+    pub(super) fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, &Claim)> {
+        // 0.0.0.0/0 sorts before every other prefix.
+        let first = IpNet::V4(ipnet::Ipv4Net::default());
+        self.claims
+            .range((list, first)..)
+            .take_while(move |((of, _), _)| *of == list)
+            .map(|((_, prefix), claim)| (*prefix, claim))
+    }
+
+    /// Live claims of a list on prefixes that hold `prefix` whole, longest first.
+    pub(super) fn covering(
+        &self,
+        list: List,
+        prefix: IpNet,
+        wall_s: u64,
+    ) -> impl Iterator<Item = (IpNet, &Claim)> {
+        (0..=prefix.prefix_len())
+            .rev()
+            .filter_map(move |len| IpNet::new(prefix.addr(), len).ok())
+            .filter_map(move |wider| {
+                let wider = wider.trunc();
+                self.claims.get(&(list, wider)).map(|claim| (wider, claim))
+            })
+            .filter(move |(_, claim)| claim.expires_s.is_none_or(|at| wall_s < at))
+    }
+
+    /// The allow entry that leaves a deny of this prefix and scope without effect.
+    pub(super) fn allow_over(&self, prefix: IpNet, scope: Scope, wall_s: u64) -> Option<IpNet> {
+        self.covering(List::Allow, prefix, wall_s)
+            .find(|(_, claim)| claim.scope.contains(scope))
+            .map(|(prefix, _)| prefix)
+    }
+
+    /// Refuses changes that the maps have no room for, before anything is written.
+    pub(super) fn room(
+        &self,
+        updates: &[(Key, Option<Claim>)],
+        max: MapSizes,
+    ) -> Result<(), Problem> {
+        let mut counts = self.counts.clone();
+        for ((list, prefix), claim) in updates {
+            let is_there = self.claims.contains_key(&(*list, *prefix));
+            let count = counts.entry((*list, family_of(prefix))).or_default();
+            match claim {
+                Some(_) if !is_there => *count += 1,
+                None if is_there => *count -= 1,
+                _ => {}
+            }
+        }
+        for ((list, family), count) in counts {
+            let (max, family) = (u64::from(max.of(list)), family.name());
+            if count > max {
+                let message = format!(
+                    "the {list} list would have {count} {family} prefixes, and there is room for \
+                     {max}; nothing was changed"
+                );
+                return Err(Problem::new(Code::Refused, message)
+                    .remedy("remove entries, join prefixes, or raise the size of the maps"));
+            }
+        }
+        Ok(())
+    }
+}
