@@ -65,22 +65,24 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
-fn row(message: &QueueMessage, wall_s: u64) -> Vec<String> {
-    let recipients = match message.recipients.as_slice() {
-        [] => String::new(),
-        [one] => path(&one.address),
-        [first, rest @ ..] => format!("{} and {} more", path(&first.address), rest.len()),
+fn row(message: &QueueSummary, wall_s: u64) -> Vec<String> {
+    let mut recipients = match (&message.first_recipient, message.recipients) {
+        (Some(first), 1) => path(first),
+        (Some(first), count) => format!("{} and {} more", path(first), count.saturating_sub(1)),
+        (None, _) => String::new(),
     };
-    let next = message.recipients.iter().filter_map(|recipient| recipient.next_attempt).min();
-    let error = message.recipients.iter().find_map(|recipient| recipient.last_error.as_deref());
+    if message.badmail > 0 {
+        let separator = if recipients.is_empty() { "" } else { ", " };
+        recipients = format!("{recipients}{separator}{} in badmail", message.badmail);
+    }
     vec![
         message.id.clone(),
         span(wall_s.saturating_sub(message.arrived.0)),
         message.size_bytes.to_string(),
         path(&message.sender),
         recipients,
-        next.map_or_else(String::new, |at| expiry(Some(at), wall_s)),
-        escaped(error.unwrap_or_default()),
+        message.next_attempt.map_or_else(String::new, |at| expiry(Some(at), wall_s)),
+        escaped(message.last_error.as_deref().unwrap_or_default()),
     ]
 }
 
@@ -100,21 +102,26 @@ async fn show(id: &str, on: &mut Session<'_>) -> Result<Exit, Failure> {
             ("arrived", message.arrived.to_string()),
             ("from", message.source.clone().unwrap_or_else(|| "this machine".to_owned())),
             ("account", message.account.clone().unwrap_or_else(|| "none".to_owned())),
+            ("helo", escaped(&message.helo)),
+            ("listener", message.listener.clone()),
+            ("put aside", message.put_aside.clone().unwrap_or_else(|| "no".to_owned())),
         ];
         table(out, None, facts.map(|(name, value)| vec![name.to_owned(), value]))?;
         writeln!(out)?;
         let rows = message.recipients.iter().map(|recipient| {
             vec![
                 path(&recipient.address),
-                recipient.route.clone(),
+                recipient.rule.clone(),
                 recipient.state.clone(),
                 recipient.attempts.to_string(),
                 recipient.next_attempt.map_or_else(String::new, |at| expiry(Some(at), wall_s)),
                 escaped(recipient.last_error.as_deref().unwrap_or_default()),
             ]
         });
-        let header = ["RECIPIENT", "ROUTE", "STATE", "ATTEMPTS", "NEXT", "LAST ERROR"];
-        table(out, Some(&header), rows)
+        let header = ["RECIPIENT", "RULE", "STATE", "ATTEMPTS", "NEXT", "LAST ERROR"];
+        table(out, Some(&header), rows)?;
+        writeln!(out)?;
+        message.headers.lines().try_for_each(|line| writeln!(out, "{}", escaped(line)))
     })?;
     Ok(Exit::Done)
 }

@@ -94,11 +94,36 @@ pub struct QueueQuery {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueuePage {
-    pub messages: Vec<QueueMessage>,
+    pub messages: Vec<QueueSummary>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 
+/// A message in a list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueSummary {
+    pub id: String,
+    /// The reverse-path; empty for a DSN.
+    pub sender: String,
+    pub size_bytes: u64,
+    pub arrived: Time,
+    /// Recipients that wait.
+    pub recipients: u32,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_recipient: Option<String>,
+    /// Recipients that can be neither reached nor reported.
+    pub badmail: u32,
+    /// The most attempts that a recipient has seen.
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A message with all that is known of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueMessage {
@@ -112,16 +137,23 @@ pub struct QueueMessage {
     pub source: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    pub helo: String,
+    pub listener: String,
+    /// Why it was put aside as damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub put_aside: Option<String>,
     pub recipients: Vec<QueueRecipient>,
+    /// The header section, its first 64 KiB.
+    pub headers: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueRecipient {
     pub address: String,
-    /// `inbound`, `relay` …
-    pub route: String,
-    /// `waiting`, `sending`, `delivered`, `failed`.
+    /// The rule that accepted it.
+    pub rule: String,
+    /// `waiting`, or `badmail`: it can be neither reached nor reported.
     pub state: String,
     pub attempts: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -92,8 +92,13 @@ async fn carry_out_one(request: &BanRequest, edge: &Client, counters: &Counters)
     for attempt in 1..=ATTEMPTS {
         let error = match edge.ban(request).await {
             Ok(answer) => {
-                let banned = matches!(answer.outcome, BanOutcome::Banned | BanOutcome::AlreadyBanned);
-                if banned { counters.bans.add() } else { counters.bans_refused.add() }
+                let banned =
+                    matches!(answer.outcome, BanOutcome::Banned | BanOutcome::AlreadyBanned);
+                if banned {
+                    counters.bans.add()
+                } else {
+                    counters.bans_refused.add()
+                }
                 tracing::info!(
                     source = %request.address, prefix = %answer.prefix, scope = %request.scope,
                     reason = %request.reason, rule = request.rule, evidence = request.evidence,
@@ -106,7 +111,9 @@ async fn carry_out_one(request: &BanRequest, edge: &Client, counters: &Counters)
         };
         let may_come_back = matches!(
             error,
-            ClientError::NotReachable { .. } | ClientError::TimedOut { .. } | ClientError::Garbled { .. }
+            ClientError::NotReachable { .. }
+                | ClientError::TimedOut { .. }
+                | ClientError::Garbled { .. }
         );
         if !may_come_back || attempt == ATTEMPTS {
             counters.bans_lost.add();

@@ -155,7 +155,9 @@ impl Connection {
             stream.write_all(&self.replies).await?;
             stream.flush().await
         };
-        timeout(WRITE_WITHIN, write).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        timeout(WRITE_WITHIN, write)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.replies.clear();
         Ok(())
     }
@@ -168,7 +170,9 @@ impl Connection {
             return Err(io::ErrorKind::NotConnected.into());
         };
         let shared = &self.questions.shared;
-        let handshake = timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream)).await;
+        let handshake =
+            timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream))
+                .await;
         let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => stream,
             Err(error) => {
@@ -181,8 +185,7 @@ impl Connection {
         let Some(negotiated) = tls::negotiated(stream.get_ref().1) else {
             return Err(io::Error::other("a TLS handshake that negotiated nothing"));
         };
-        let info =
-            TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
+        let info = TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
         self.stream = Some(Either::Right(Box::new(stream)));
         self.session.answer(Answer::TlsStarted(info), Instant::now());
         Ok(())

@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod bans;
 pub mod connection;
+pub mod control;
 pub mod counters;
 pub mod listener;
 pub mod never_route;

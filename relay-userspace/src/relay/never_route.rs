@@ -91,7 +91,8 @@ impl NeverRoute {
                 (prefix.to_string(), comment),
             )?;
         }
-        let rows: i64 = change.query_row("SELECT count(*) FROM never_route", (), |row| row.get(0))?;
+        let rows: i64 =
+            change.query_row("SELECT count(*) FROM never_route", (), |row| row.get(0))?;
         if rows > ROWS_MAX {
             return Err(NeverRouteError::Full);
         }
@@ -109,8 +110,8 @@ impl NeverRoute {
         let change = disk.transaction()?;
         let mut missing = Vec::new();
         for prefix in prefixes {
-            let removed =
-                change.execute("DELETE FROM never_route WHERE prefix = ?1", [prefix.to_string()])?;
+            let removed = change
+                .execute("DELETE FROM never_route WHERE prefix = ?1", [prefix.to_string()])?;
             if removed == 0 {
                 missing.push(*prefix);
             }
@@ -133,7 +134,9 @@ impl NeverRoute {
             let (prefix, comment): (String, String) = (row.get(0)?, row.get(1)?);
             match prefix.parse() {
                 Ok(prefix) => drop(rows.insert(prefix, Row { comment, from_config: false })),
-                Err(error) => tracing::error!(prefix, %error, "damaged row of the never-route list"),
+                Err(error) => {
+                    tracing::error!(prefix, %error, "damaged row of the never-route list")
+                }
             }
         }
         for &prefix in &self.configured {

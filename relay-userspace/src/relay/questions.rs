@@ -20,9 +20,7 @@ use relay_core::{
         envelope::Envelope,
         received::ReceivedField,
         reply::Reply,
-        session::{
-            Answer, AuthRefusal, Effect, PlainCredentials, Session, SessionEvent, Verdict,
-        },
+        session::{Answer, AuthRefusal, Effect, PlainCredentials, Session, SessionEvent, Verdict},
     },
 };
 
@@ -169,7 +167,8 @@ impl Questions {
         );
         let refusal = match decision.outcome {
             Outcome::Accept(accepted) => {
-                let route = if accepted == Accepted::Inbound { Route::Inbound } else { Route::Relay };
+                let route =
+                    if accepted == Accepted::Inbound { Route::Inbound } else { Route::Relay };
                 match route {
                     Route::Inbound => counters.recipients_inbound.add(),
                     Route::Relay => counters.recipients_relayed.add(),

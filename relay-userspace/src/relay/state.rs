@@ -58,6 +58,8 @@ pub struct Listener {
     pub session: Arc<SessionSettings>,
     pub grants: ListenerGrants,
     pub ask_dnsbl: bool,
+    /// What it relays, in a few words, for the summary and `status`.
+    pub relays: String,
 }
 
 impl Listener {
@@ -78,21 +80,22 @@ impl Listener {
             session: Arc::new(session_settings(config, listener)),
             grants,
             ask_dnsbl: listener.dnsbl,
+            relays: relays(listener),
         }
     }
+}
 
-    /// What it relays, in a few words, for the summary and `status`.
-    pub fn relays(config: &config::Listener) -> String {
-        let mut grants = Vec::new();
-        if config.auth != Offer::Off {
-            grants.push("for authenticated accounts".to_owned());
-        }
-        if !config.relay_for.is_empty() {
-            let sources: Vec<String> = config.relay_for.iter().map(ToString::to_string).collect();
-            grants.push(format!("for {}", sources.join(", ")));
-        }
-        if grants.is_empty() { "nothing".to_owned() } else { grants.join(" and ") }
+/// What a listener relays, in a few words.
+pub fn relays(config: &config::Listener) -> String {
+    let mut grants = Vec::new();
+    if config.auth != Offer::Off {
+        grants.push("for authenticated accounts".to_owned());
     }
+    if !config.relay_for.is_empty() {
+        let sources: Vec<String> = config.relay_for.iter().map(ToString::to_string).collect();
+        grants.push(format!("for {}", sources.join(", ")));
+    }
+    if grants.is_empty() { "nothing".to_owned() } else { grants.join(" and ") }
 }
 
 fn session_settings(config: &Config, listener: &config::Listener) -> SessionSettings {

@@ -92,7 +92,8 @@ fn keep_stopped(setup: &mut Setup, daemon: &str) -> Result<()> {
     if !std::path::Path::new("/run/systemd/system").exists() {
         return Ok(());
     }
-    let act = format!("systemctl disable {daemon} (only its programs are used; it was not started)");
+    let act =
+        format!("systemctl disable {daemon} (only its programs are used; it was not started)");
     setup.act(&act);
     let why = format!("keeping {daemon} stopped");
     let mut systemctl = setup.privilege.command("systemctl", &[], &why)?;

@@ -1,0 +1,119 @@
+//! The relay's share of `postern explain`: what a client from this address would meet, in the order
+//! in which policy asks.
+
+use axum::{Json, extract::State};
+use relay_core::{
+    dnsbl::{Kind, Opinion},
+    policy::relay::{self, ReverseName, SourceFacts},
+    prefix::canonical_ip,
+};
+
+use super::{Answered, Relay};
+use crate::{
+    control::{
+        api::{ExplainQuery, ExplainStep, RelayExplain},
+        extract::Ask,
+    },
+    dns::{self, Reverse, ZoneResult, dnsbl::Finding},
+    relay::state::{Listener, Shared},
+};
+
+fn step(
+    question: &str,
+    outcome: &str,
+    rule: impl Into<String>,
+    reason: impl Into<String>,
+) -> ExplainStep {
+    ExplainStep {
+        question: question.to_owned(),
+        outcome: outcome.to_owned(),
+        rule: rule.into(),
+        reason: reason.into(),
+    }
+}
+
+pub(super) async fn explain(
+    State(shared): Relay,
+    Ask(query): Ask<ExplainQuery>,
+) -> Answered<RelayExplain> {
+    let address = canonical_ip(query.address);
+    let reverse = dns::reverse(&shared.resolver, address).await;
+    let mut steps = vec![name_step(&reverse)];
+    let listed = match &shared.dnsbl {
+        Some(lists) => lists.check(address).await,
+        None => Vec::new(),
+    };
+    steps.extend(listed.iter().map(list_step));
+    let asked = |listener: &&std::sync::Arc<Listener>| {
+        listener.addresses.iter().any(|bound| bound.port() == query.port)
+    };
+    for listener in shared.listeners.iter().filter(asked) {
+        steps.push(relaying(&shared, listener, address, &reverse));
+    }
+    for (reason, count, threshold) in shared.bans.against(address) {
+        let rule = format!("ban.threshold {threshold}");
+        let reason = format!("{count} of {threshold} refusals for {reason} within the window");
+        steps.push(step("evidence", "against it", rule, reason));
+    }
+    Ok(Json(RelayExplain { steps }))
+}
+
+fn name_step(reverse: &Reverse) -> ExplainStep {
+    let (outcome, reason) = match reverse {
+        Reverse::Verified(name) => ("verified", name.clone()),
+        Reverse::Unconfirmed(name) => ("unconfirmed", format!("{name} does not lead back")),
+        Reverse::None => ("none", "the address has no name".to_owned()),
+        Reverse::Unavailable(error) => ("unavailable", error.to_string()),
+    };
+    step("reverse name", outcome, "", reason)
+}
+
+fn list_step(result: &ZoneResult) -> ExplainStep {
+    let (outcome, reason) = match &result.finding {
+        Finding::Opinion(Opinion::Listed { answers, kind }) => {
+            let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+            let kind = if *kind == Kind::Policy { "policy, no evidence" } else { "evidence" };
+            ("refuse", format!("listed: {} ({kind})", answers.join(", ")))
+        }
+        Finding::Opinion(Opinion::NotListed) => ("accept", "not listed".to_owned()),
+        Finding::Opinion(Opinion::None(silence)) => ("no opinion", format!("{silence:?}")),
+        Finding::Untrusted(state) => ("no opinion", format!("the list fails its tests: {state:?}")),
+        Finding::NotAsked => ("no opinion", "the list knows no IPv6".to_owned()),
+        Finding::Failed(error) => ("no opinion", error.to_string()),
+        Finding::TooLate => ("no opinion", "no answer in time".to_owned()),
+    };
+    step("block list", outcome, format!("dnsbl {}", result.zone.name), reason)
+}
+
+/// Whether the source, not authenticated, may relay through a listener.
+fn relaying(
+    shared: &Shared,
+    listener: &Listener,
+    source: std::net::IpAddr,
+    reverse: &Reverse,
+) -> ExplainStep {
+    let question = format!("relaying on {}", listener.name);
+    if let Some(net) = shared.never_route.lookup(source) {
+        let reason = "the source may never relay, authenticated or not";
+        return step(&question, "refuse", format!("never-route {net}"), reason);
+    }
+    let unconfirmed = ReverseName::None;
+    let from = SourceFacts {
+        source,
+        local: listener.addresses.first().map_or(source, |address| address.ip()),
+        account: None,
+        reverse_name: match reverse {
+            Reverse::Verified(_) => reverse.for_policy(),
+            _ => unconfirmed,
+        },
+        never_route: None,
+        grants: &listener.grants,
+    };
+    match relay::grant(&from) {
+        Some(grant) => step(&question, "accept", grant.rule, format!("{} may relay", grant.who)),
+        None if listener.grants.authenticated => {
+            step(&question, "after AUTH", "relay for authenticated", "accounts may relay")
+        }
+        None => step(&question, "refuse", "closed by default", "no grant holds for the source"),
+    }
+}
