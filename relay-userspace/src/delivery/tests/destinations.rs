@@ -63,6 +63,33 @@ async fn without_a_way_mail_waits_and_says_why() {
     }
 }
 
+/// A recipient that policy took as one of ours must not go out again: that would be a loop, or
+/// relaying.
+#[tokio::test]
+async fn inbound_mail_without_an_inside_host_never_reaches_the_smart_host() {
+    let mut sink = Sink::usual().await;
+    let gateway = Gateway::start(to_sink(&sink));
+    let recipients = vec![NewRecipient {
+        address: "a@ours.example".to_owned(),
+        route: Route::Inbound,
+        rule: "domain ours.example".to_owned(),
+    }];
+    let message = NewMessage {
+        reverse_path: "s@y.example".to_owned(),
+        recipients,
+        source: None,
+        account: None,
+        helo: "client.example".to_owned(),
+        listener: "mx".to_owned(),
+    };
+    let writer = gateway.spool.begin(message).unwrap();
+    writer.commit().await.unwrap();
+    gateway.until(|stats| stats.deferred == 1).await;
+    assert!(gateway.listed().await[0].error.as_deref().unwrap().contains("no inside host"));
+    assert!(sink.is_empty());
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_loop_to_oneself_is_refused() {
     let mut sink = Sink::usual().await;
