@@ -1,5 +1,6 @@
 //! What the end-to-end tests, the lab and the benchmarks share.
 
+pub mod bench_filter;
 pub mod bench_smtp;
 pub mod capture;
 pub mod dialogue;

@@ -249,7 +249,7 @@ async fn the_relays_commands_speak_its_language() {
     let mut world = World::new();
     let recipient = QueueRecipient {
         address: "bob@inside.test".into(),
-        route: "inbound".into(),
+        rule: "domain inside.test (inbound)".into(),
         state: "waiting".into(),
         attempts: 2,
         next_attempt: Some(Time(WALL_S + 300)),
@@ -262,9 +262,25 @@ async fn the_relays_commands_speak_its_language() {
         arrived: Time(WALL_S - 60),
         source: None,
         account: None,
+        helo: "client.test".into(),
+        listener: "mx".into(),
+        put_aside: None,
         recipients: vec![recipient],
+        headers: "Subject: x\u{1b}[2J".into(),
     };
-    let page = QueuePage { messages: vec![message.clone()], next: None };
+    let summary = QueueSummary {
+        id: "q1".into(),
+        sender: String::new(),
+        size_bytes: 1234,
+        arrived: Time(WALL_S - 60),
+        recipients: 1,
+        first_recipient: Some("bob@inside.test".into()),
+        badmail: 0,
+        attempts: 2,
+        next_attempt: Some(Time(WALL_S + 300)),
+        last_error: Some("451 later\u{1b}[2J".into()),
+    };
+    let page = QueuePage { messages: vec![summary], next: None };
     let routes = Router::new()
         .route("/v1/queue", get(move || async { Json(page) }))
         .route("/v1/queue/q1", get(move || async { Json(message) }))

@@ -71,20 +71,23 @@ async fn status(State(shared): Relay) -> Answered<RelayStatus> {
     if queue.badmail > 0 {
         notices.push(format!("{} recipients could be neither reached nor reported", queue.badmail));
     }
-    let listeners = shared.listeners.iter().flat_map(|listener| {
-        listener.addresses.iter().map(|address| ListenerStatus {
-            name: listener.name.clone(),
-            address: address.to_string(),
-            relays: listener.relays.clone(),
-        })
-    });
+    let mut listeners = Vec::new();
+    for listener in &shared.listeners {
+        for address in &listener.addresses {
+            listeners.push(ListenerStatus {
+                name: listener.name.clone(),
+                address: address.to_string(),
+                relays: listener.relays.clone(),
+            });
+        }
+    }
     let edge_reachable = shared.edge.get::<EdgeStatus>("/v1/status").await.is_ok();
     Ok(Json(RelayStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: time(SystemTime::now()),
         started: time(shared.started),
         hostname: shared.hostname.clone(),
-        listeners: listeners.collect(),
+        listeners,
         sessions: shared.admission.open_now() as u64,
         queue_messages: queue.messages,
         edge_reachable,

@@ -202,7 +202,7 @@ fn entry_line(now_s: u32) -> impl Strategy<Value = Line> {
 fn random_lists_and_sources() {
     let now_s = boottime_s();
     let lists = (proptest::collection::vec(entry_line(now_s), 0..24), 0u8..16);
-    let mut runner = TestRunner::new(Config { cases: 96, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
     runner
         .run(&lists, |(mut lines, guarded)| {
             // As in the maps, the last line for a prefix holds.
