@@ -81,8 +81,7 @@ pub struct Report {
 pub fn run() -> Result<Report> {
     let mut probe = Probe::load(MapSizes { allow: 1, deny: 1 })?;
     let floor = warm(&mut probe, &[not_ip()])?;
-    let any_source: Vec<Vec<u8>> =
-        Sources::new(Family::V4).take(SOURCES).map(|source| syn(source)).collect();
+    let any_source: Vec<Vec<u8>> = Sources::new(Family::V4).take(SOURCES).map(syn).collect();
     let unguarded = warm(&mut probe, &any_source)?;
     drop(probe);
     let mut lines = Vec::new();

@@ -251,3 +251,21 @@ fn without_capabilities_the_error_names_them() {
     let sentence = refused.unwrap_err().to_string();
     assert!(sentence.contains("CAP_BPF"), "{sentence}");
 }
+
+#[test]
+fn three_capabilities_are_enough_once_the_file_system_is_mounted() {
+    use caps::{CapSet, Capability};
+    let wire = Wire::new();
+    wire.open().detach().unwrap();
+    let opened = wire
+        .gateway
+        .enter(|| {
+            let enough =
+                [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON].into();
+            caps::set(None, CapSet::Effective, &enough).unwrap();
+            let filter = KernelFilter::open(&wire.settings())?;
+            Ok::<_, AttachError>(filter.attachment().mode)
+        })
+        .unwrap();
+    assert_eq!(opened.unwrap_or_else(|error| panic!("{error}")), Mode::Native);
+}
