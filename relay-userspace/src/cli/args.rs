@@ -30,7 +30,7 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Configuration file; without one, the embedded default holds
+    /// Configuration file; without one /etc/postern/postern.toml, or else the embedded default
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder of the control sockets
@@ -44,7 +44,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start the edge and the relay, and keep both going
-    Run(EdgeArgs),
+    Run(RunArgs),
     /// Start the edge alone: the filter, its lists, its control socket
     Edge(EdgeArgs),
     /// Start the relay alone: SMTP, queue, delivery
@@ -106,6 +106,19 @@ pub struct EdgeArgs {
     /// Take the filter off the interface at the end
     #[arg(long)]
     pub detach_on_exit: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Where the lists are enforced
+    #[arg(long, value_enum)]
+    pub filter: Option<FilterKind>,
+    /// Interface to attach to; the one of the default route without it
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Leave the filter on the interface at the end, its entries in force
+    #[arg(long)]
+    pub keep_filter: bool,
 }
 
 #[derive(Clone, Debug, Args)]

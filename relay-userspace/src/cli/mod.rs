@@ -14,13 +14,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, Global, RelayArgs};
+use args::{Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, Global, RelayArgs, RunArgs};
 use relay_common::entry::List;
 use session::{Exit, Failure, Session};
 
 /// The commands that are not the CLI's own.
 pub trait Bodies {
-    fn run(&self, global: &Global, args: &EdgeArgs) -> ExitCode;
+    fn run(&self, global: &Global, args: &RunArgs) -> ExitCode;
     fn edge(&self, global: &Global, args: &EdgeArgs) -> ExitCode;
     fn relay(&self, global: &Global, args: &RelayArgs) -> ExitCode;
     fn config(&self, global: &Global, command: ConfigCommand) -> ExitCode;

@@ -68,7 +68,7 @@ impl World {
         let stop = self.stop.clone();
         self.tasks.push(tokio::spawn(async move {
             let access = Access::new(None);
-            socket.serve(routes, access, Limits::default(), stop.notified()).await;
+            socket.serve(routes, access, Limits::default(), stop.notified()).await.unwrap();
         }));
     }
 

@@ -8,11 +8,13 @@ mod checked;
 mod error;
 mod file;
 mod parse;
+mod show;
 
 use std::path::{Path, PathBuf};
 
 pub use checked::*;
 pub use error::{ConfigError, ConfigErrors};
+pub use show::show;
 
 /// The manual of every key, with its default: what `postern config default` prints.
 pub const DEFAULT: &str = include_str!("default.toml");

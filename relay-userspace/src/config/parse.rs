@@ -15,6 +15,9 @@ use super::checked::{AnswerRange, DomainRoute, Enforce, Host, LogFormat, Offer, 
 
 type Parsed<T> = Result<T, String>;
 
+/// The sentence that permits an open relay, in so many words.
+pub(super) const OPEN_RELAY_WANTED: &str = relay_core::policy::audit::OPEN_RELAY_PHRASE;
+
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration >= Duration::from_secs(1) => Ok(duration),

@@ -1,5 +1,26 @@
 use super::*;
 
+const EXAMPLE: &str = r#"
+        [server]
+        hostname = "mx.example.org"
+        [[listener]]
+        name = "mx"
+        address = ["127.0.0.1:2525"]
+        relay_for = ["10.0.0.0/255.0.0.0"]
+        [[domain]]
+        name = "*.Example.org"
+        route = "inbound"
+        host = ["10.0.0.5"]
+        [relay]
+        smart_host = "smtp.example.net:587"
+        never_route = ["10.9.0.0/16"]
+        [[dnsbl]]
+        zone = "zen.example.net"
+        listed = ["127.0.0.2-127.0.0.9"]
+        [limits]
+        message_size = "1MiB"
+        "#;
+
 fn problem(text: &str) -> String {
     parse(Path::new("postern.toml"), text).expect_err(text).to_string()
 }
@@ -22,30 +43,7 @@ fn the_default_file_means_what_no_file_means() {
 
 #[test]
 fn a_whole_example_is_read() {
-    let config = parse(
-        Path::new("postern.toml"),
-        r#"
-        [server]
-        hostname = "mx.example.org"
-        [[listener]]
-        name = "mx"
-        address = ["127.0.0.1:2525"]
-        relay_for = ["10.0.0.0/255.0.0.0"]
-        [[domain]]
-        name = "*.Example.org"
-        route = "inbound"
-        host = ["10.0.0.5"]
-        [relay]
-        smart_host = "smtp.example.net:587"
-        never_route = ["10.9.0.0/16"]
-        [[dnsbl]]
-        zone = "zen.example.net"
-        listed = ["127.0.0.2-127.0.0.9"]
-        [limits]
-        message_size = "1MiB"
-        "#,
-    )
-    .unwrap();
+    let config = parse(Path::new("postern.toml"), EXAMPLE).unwrap();
     assert_eq!(config.server.hostname, "mx.example.org");
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(config.listeners[0].relay_for[0].to_string(), "10.0.0.0/8");
@@ -54,6 +52,16 @@ fn a_whole_example_is_read() {
     assert_eq!(config.dnsbl[0].name, "zen.example.net");
     assert_eq!(config.limits.message_size_bytes, 1 << 20);
     assert_eq!(config.inside_addresses(), ["10.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[test]
+fn what_show_prints_is_read_again_and_means_the_same() {
+    for text in [DEFAULT, EXAMPLE] {
+        let config = parse(Path::new("postern.toml"), text).unwrap();
+        let shown = toml::to_string(&show(&config)).unwrap();
+        let again = parse(Path::new("shown.toml"), &shown).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{config:?}"), "{shown}");
+    }
 }
 
 /// (what is written, what the error must say)

@@ -19,8 +19,9 @@ use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::fcntl::{Flock, FlockArg};
+use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixSocket, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -29,7 +30,7 @@ use super::api::{Code, ErrorBody, Problem};
 use super::peer::{self, Access};
 
 const SOCKET_MODE: u32 = 0o660;
-const BACKLOG: u32 = 128;
+const BACKLOG: i32 = 128;
 /// How long requests under way may take once the socket closes.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -68,7 +69,7 @@ pub enum BindError {
 /// An open control socket, not yet served. Its file goes when it is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: UnixListener,
+    listener: std::os::unix::net::UnixListener,
     path: PathBuf,
     /// Held for as long as the socket is ours; a daemon that died holds none.
     _lock: Flock<fs::File>,
@@ -102,24 +103,31 @@ impl ControlSocket {
     }
 
     /// Nobody can connect between `bind` and `listen`, so nobody sees another mode or group.
-    fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
-        let socket = UnixSocket::new_stream()?;
-        socket.bind(path)?;
+    fn listen(path: &Path, group: Option<u32>) -> io::Result<std::os::unix::net::UnixListener> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&SockAddr::unix(path)?)?;
         if let Some(group) = group {
             std::os::unix::fs::chown(path, None, Some(group))?;
         }
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-        socket.listen(BACKLOG)
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
     }
 
     /// Serves until `shutdown` is ready, then lets the requests under way end.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
     pub async fn serve(
         self,
         router: Router,
         access: Access,
         limits: Limits,
         shutdown: impl Future<Output = ()>,
-    ) {
+    ) -> io::Result<()> {
+        // Opened without a runtime, since the relay opens it before it starts its threads.
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let router = router
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async { not_found() })
@@ -130,7 +138,7 @@ impl ControlSocket {
         loop {
             let accepted = tokio::select! {
                 () = &mut shutdown => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = listener.accept() => accepted,
                 // Ended ones are taken out, so that the set is bounded by the semaphore.
                 Some(ended) = connections.join_next() => {
                     if let Err(error) = ended {
@@ -156,6 +164,7 @@ impl ControlSocket {
         if timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("control requests were cut off at shutdown");
         }
+        Ok(())
     }
 }
 

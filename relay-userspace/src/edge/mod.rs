@@ -18,6 +18,8 @@ pub mod lines;
 pub mod memory;
 pub mod protected;
 mod report;
+pub mod route;
+pub mod serve;
 pub mod server;
 #[cfg(test)]
 mod server_tests;

@@ -3,64 +3,29 @@
 //!
 //! Read afresh for each decision, since a lease or a route may have changed since the last one.
 
-use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+use relay_core::ban::guardrails::Protected;
 use relay_core::prefix::canonical_ip;
 
 /// The most that is read of a file of routes or resolvers.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
-/// Why an address is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Own,
-    Gateway,
-    Resolver,
-    Inside,
-    /// The administrator is logged in from there.
-    Session,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Own => "an address of this machine",
-            Self::Gateway => "a gateway of this machine",
-            Self::Resolver => "a DNS resolver of this machine",
-            Self::Inside => "an inside host",
-            Self::Session => "the address you are logged in from",
-        })
-    }
-}
-
-/// Addresses and why they are protected.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Protected {
-    pub addresses: Vec<(IpAddr, Role)>,
-}
-
-impl Protected {
-    /// The machine's addresses as they are now, and `configured` ones (inside hosts, resolvers).
-    ///
-    /// A source that cannot be read adds nothing: a container without /proc/net is no reason to
-    /// refuse every entry.
-    pub fn read(configured: &[(IpAddr, Role)]) -> Self {
-        let mut addresses = own_addresses();
-        let mut add = |found: Vec<IpAddr>, role| {
-            addresses.extend(found.into_iter().map(|address| (address, role)));
-        };
-        add(gateways_v4(&contents("/proc/net/route")), Role::Gateway);
-        add(gateways_v6(&contents("/proc/net/ipv6_route")), Role::Gateway);
-        add(resolvers(&contents("/etc/resolv.conf")), Role::Resolver);
-        addresses.extend(configured.iter().map(|&(address, role)| (canonical_ip(address), role)));
-        addresses.sort_unstable();
-        addresses.dedup();
-        Self { addresses }
-    }
+/// The machine's addresses as they are now, added to the `configured` ones (inside hosts and
+/// resolvers named in the configuration).
+///
+/// A source that cannot be read adds nothing: a container without /proc/net is no reason to refuse
+/// every entry.
+pub fn read(configured: &Protected) -> Protected {
+    let mut protected = configured.clone();
+    protected.own.extend(own_addresses());
+    protected.gateways.extend(gateways_v4(&contents("/proc/net/route")));
+    protected.gateways.extend(gateways_v6(&contents("/proc/net/ipv6_route")));
+    protected.resolvers.extend(resolvers(&contents("/etc/resolv.conf")));
+    protected
 }
 
 fn contents(path: impl AsRef<Path>) -> String {
@@ -70,7 +35,7 @@ fn contents(path: impl AsRef<Path>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn own_addresses() -> Vec<(IpAddr, Role)> {
+fn own_addresses() -> Vec<IpAddr> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     interfaces
         .filter_map(|interface| {
@@ -78,7 +43,6 @@ fn own_addresses() -> Vec<(IpAddr, Role)> {
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| canonical_ip(IpAddr::V6(v6.ip()))))
         })
-        .map(|address| (address, Role::Own))
         .collect()
 }
 
@@ -149,8 +113,9 @@ mod tests {
     #[test]
     fn this_machine_protects_its_loopback_and_what_is_configured() {
         let inside: IpAddr = "10.0.0.25".parse().unwrap();
-        let protected = Protected::read(&[(inside, Role::Inside)]);
-        assert!(protected.addresses.contains(&(Ipv4Addr::LOCALHOST.into(), Role::Own)));
-        assert!(protected.addresses.contains(&(inside, Role::Inside)));
+        let configured = Protected { inside_hosts: vec![inside], ..Protected::default() };
+        let protected = read(&configured);
+        assert!(protected.own.contains(&Ipv4Addr::LOCALHOST.into()));
+        assert!(protected.inside_hosts.contains(&inside));
     }
 }

@@ -47,7 +47,7 @@ impl Served {
         let stopped = stop.clone();
         let routes = router(edge.handle());
         let task = tokio::spawn(async move {
-            socket.serve(routes, access, limits, stopped.notified()).await;
+            socket.serve(routes, access, limits, stopped.notified()).await.unwrap();
         });
         Self { dir, stop, task, edge }
     }

@@ -64,24 +64,28 @@ pub struct Listener {
 
 impl Listener {
     pub fn new(config: &Config, listener: &config::Listener, bound: Vec<SocketAddr>) -> Self {
-        let mut sources = PrefixSet::new();
-        for &prefix in &listener.relay_for {
-            sources.insert(prefix, prefix.to_string());
-        }
-        let grants = ListenerGrants {
-            listener: listener.name.clone(),
-            authenticated: listener.auth != Offer::Off,
-            sources: Sources::Only(sources),
-            ..ListenerGrants::default()
-        };
         Self {
             name: listener.name.clone(),
             addresses: bound,
             session: Arc::new(session_settings(config, listener)),
-            grants,
+            grants: grants(listener),
             ask_dnsbl: listener.dnsbl,
             relays: relays(listener),
         }
+    }
+}
+
+/// To whom a listener grants relaying.
+pub fn grants(listener: &config::Listener) -> ListenerGrants {
+    let mut sources = PrefixSet::new();
+    for &prefix in &listener.relay_for {
+        sources.insert(prefix, prefix.to_string());
+    }
+    ListenerGrants {
+        listener: listener.name.clone(),
+        authenticated: listener.auth != Offer::Off,
+        sources: Sources::Only(sources),
+        ..ListenerGrants::default()
     }
 }
 

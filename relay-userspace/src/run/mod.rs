@@ -7,6 +7,7 @@
 mod backoff;
 mod daemon;
 pub mod notify;
+pub mod summary;
 
 pub use daemon::end_with_supervisor;
 

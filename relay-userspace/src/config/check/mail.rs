@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
+use relay_core::policy::{
+    audit::{self, ListenerReach},
+    relay::Sources,
+};
+
 use super::Check;
 use crate::config::{
     checked::{self, Host, Offer, OutboundTls},
     file, parse,
 };
 
-/// The sentence that permits an open relay, in so many words.
-const OPEN_RELAY_WANTED: &str = "I want an open relay";
 const DNSBL_REPLY: &str = "{address} is listed by {name}";
 
 impl Check<'_> {
@@ -49,10 +52,13 @@ impl Check<'_> {
         let auth = self.text("listener.auth", &file.auth, &default.auth, offer);
         let relay_for = self.texts("listener.relay_for", &file.relay_for, &None, parse::prefix);
         let open_relay = self.optional("listener.open_relay", &file.open_relay, |text| {
-            if text == OPEN_RELAY_WANTED {
+            if text == parse::OPEN_RELAY_WANTED {
                 Ok(())
             } else {
-                Err(format!("only {OPEN_RELAY_WANTED:?} has a meaning here; remove the line"))
+                Err(format!(
+                    "only {:?} has a meaning here; remove the line",
+                    parse::OPEN_RELAY_WANTED
+                ))
             }
         });
         if addresses.as_ref().is_some_and(Vec::is_empty) {
@@ -82,24 +88,23 @@ impl Check<'_> {
     }
 
     /// No mistake opens the relay silently (R1).
-    pub(super) fn refuse_open_relay(
+    fn refuse_open_relay(
         &mut self,
         listener: &checked::Listener,
         file: &file::Listener,
     ) -> Option<()> {
-        let Some(covered) = covers_everything(&listener.relay_for) else { return Some(()) };
-        let Some(at) = file.relay_for.iter().flatten().next().filter(|_| !listener.open_relay)
-        else {
-            return Some(());
-        };
-        self.fail(
-            "listener.relay_for",
-            at,
-            format!(
-                "relays for every {covered} source: an open relay; name your own networks, or \
-                 write open_relay = {OPEN_RELAY_WANTED:?}"
-            ),
+        let grants = crate::relay::state::grants(listener);
+        let bound: Vec<_> = listener.addresses.iter().map(std::net::SocketAddr::ip).collect();
+        let admits = Sources::everyone();
+        let reach = ListenerReach { bound: &bound, admits: &admits, grants: &grants };
+        let phrase = listener.open_relay.then_some(parse::OPEN_RELAY_WANTED);
+        let Some(finding) = audit::open_relay(&reach, phrase) else { return Some(()) };
+        let Some(at) = file.relay_for.iter().flatten().next() else { return Some(()) };
+        let remedy = format!(
+            "{finding}; name your own networks, or write open_relay = {:?}",
+            parse::OPEN_RELAY_WANTED
         );
+        self.fail("listener.relay_for", at, remedy);
         None
     }
 
@@ -214,13 +219,4 @@ impl Check<'_> {
             reply: reply?,
         })
     }
-}
-
-/// The family of which these prefixes together leave no address out.
-fn covers_everything(prefixes: &[ipnet::IpNet]) -> Option<&'static str> {
-    let merged = ipnet::IpNet::aggregate(&prefixes.to_vec());
-    merged.iter().find(|prefix| prefix.prefix_len() == 0).map(|prefix| match prefix {
-        ipnet::IpNet::V4(_) => "IPv4",
-        ipnet::IpNet::V6(_) => "IPv6",
-    })
 }

@@ -1,0 +1,158 @@
+//! The edge daemon, put together: attach, restore the lists, answer on the control socket.
+
+use std::{os::unix::fs::DirBuilderExt, path::Path};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::Signal;
+use relay_common::entry::{List, Scope};
+use relay_core::ban::{BanPolicy, caps::CapSettings, guardrails::Protected};
+
+use super::{
+    clock, daemon,
+    filter::{Filter, MapSizes},
+    kernel::{KernelFilter, KernelSettings, detach_left_behind},
+    memory::MemoryFilter,
+    protected, server,
+    state::{Edge, EdgeSettings},
+};
+use crate::{
+    config::{self, Config, Enforce},
+    control::{
+        peer::Access,
+        server::{ControlSocket, Limits},
+    },
+    relay::privileges::Identity,
+    run::{StopSignals, end_with_supervisor, notify},
+};
+
+/// Runs the edge until SIGTERM or SIGINT. With `detach_on_exit` it takes the filter off the
+/// interface at the end; without, the filter goes on by itself until the next start.
+///
+/// # Errors
+/// It cannot start, with one sentence why; nothing that it attached stays attached.
+pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
+    end_with_supervisor(Signal::SIGKILL)?;
+    let group = Identity::find(&config.server.user, &config.server.group)?.gid.as_raw();
+    make_folder(&config.server.run_dir, 0o755)?;
+    make_folder(&config.server.state_dir, 0o755)?;
+    make_folder(&config.server.edge_dir(), 0o700)?;
+    // Before the filter is touched: another edge that is running must not be disturbed.
+    let socket = ControlSocket::bind(&config.server.edge_socket(), Some(group))?;
+    match config.filter.enforce {
+        Enforce::Kernel => {
+            let settings = kernel_settings(config)?;
+            let filter = KernelFilter::open(&settings)?;
+            let attachment = filter.attachment();
+            tracing::info!(
+                interface = attachment.interface, mode = %attachment.mode,
+                program_id = attachment.program_id, "filter attached"
+            );
+            match run(config, filter, socket, group) {
+                Ok(filter) if detach_on_exit => {
+                    filter.detach().context("taking the filter off the interface")?;
+                    tracing::info!("filter detached");
+                }
+                Ok(_) => tracing::warn!("the filter stays attached, and its entries in force"),
+                Err(error) => {
+                    if detach_on_exit {
+                        detach_left_behind(&settings.interface, &settings.pin_dir)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Enforce::Userspace => {
+            tracing::warn!("no kernel filter: denied sources are refused by the relay at accept");
+            run(config, MemoryFilter::new(sizes(config)), socket, group)?;
+        }
+    }
+    Ok(())
+}
+
+/// Serves with this filter; gives it back at the end, still in force.
+fn run<F: Filter + 'static>(
+    config: &Config,
+    filter: F,
+    socket: ControlSocket,
+    group: u32,
+) -> anyhow::Result<F> {
+    let settings = EdgeSettings {
+        bans: ban_policy(&config.ban),
+        ..EdgeSettings::new(config.server.edge_dir().join("lists.db"))
+    };
+    let configured = protected_by(config);
+    let read_protected = Box::new(move || protected::read(&configured));
+    let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?;
+    let owner = daemon::start(edge).context("starting the owner of the lists")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let outcome = runtime.block_on(async {
+        let handle = owner.handle();
+        for (list, prefixes, scope) in [
+            (List::Allow, &config.filter.allow, Scope::ALL),
+            (List::Deny, &config.filter.deny, Scope::SMTP),
+        ] {
+            let rows = prefixes.iter().map(|&prefix| (prefix, scope)).collect();
+            handle.replace(list, "config", rows).await.with_context(|| format!("filter.{list}"))?;
+        }
+        let mut stop = StopSignals::new()?;
+        let access = Access::new(Some(group));
+        notify::ready();
+        socket
+            .serve(server::router(handle), access, Limits::default(), stop.recv())
+            .await
+            .context("serving the control socket")
+    });
+    drop(runtime);
+    let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
+    outcome.map(|()| filter)
+}
+
+fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .with_context(|| format!("making the folder {}", path.display()))
+}
+
+fn sizes(config: &Config) -> MapSizes {
+    MapSizes { allow: config.filter.max_entries, deny: config.filter.max_entries }
+}
+
+fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {
+    let interface = match &config.filter.interface {
+        Some(interface) => interface.clone(),
+        None => super::route::default_interface()?,
+    };
+    Ok(KernelSettings {
+        interface,
+        generic_permitted: config.filter.allow_generic,
+        pin_dir: config.filter.pin_dir.clone(),
+        sizes: sizes(config),
+    })
+}
+
+/// The ban policy as the configuration has it; also what the relay's ledger works by.
+pub fn ban_policy(ban: &config::Ban) -> BanPolicy {
+    let live_max = usize::try_from(ban.max_live).unwrap_or(usize::MAX);
+    BanPolicy {
+        threshold: ban.threshold,
+        window: ban.window,
+        ladder: ban.ladder.clone(),
+        scope: ban.scope,
+        caps: CapSettings { new_per_minute_max: ban.max_new_per_minute, live_max },
+        ..BanPolicy::default()
+    }
+}
+
+fn protected_by(config: &Config) -> Protected {
+    Protected {
+        inside_hosts: config.inside_addresses(),
+        resolvers: config.dns.servers.iter().map(std::net::SocketAddr::ip).collect(),
+        ..Protected::default()
+    }
+}

@@ -1,0 +1,88 @@
+//! What `postern run` prints once both daemons serve: what an administrator wants to know first.
+
+use std::path::Path;
+
+use crate::{
+    config::{Config, DomainRoute},
+    control::{
+        api::{EdgeStatus, RelayStatus},
+        client::Client,
+    },
+};
+
+/// Asks both daemons and prints. A daemon that does not answer by now is said to, and no more:
+/// the supervisor looks after it.
+pub async fn print(config: &Config, file: Option<&Path>) {
+    let sockets = &config.server.run_dir;
+    let edge = Client::edge(sockets).get::<EdgeStatus>("/v1/status").await;
+    let relay = Client::relay(sockets).get::<RelayStatus>("/v1/status").await;
+    let mut lines = vec![(String::new(), format!("Postern {} is up.", env!("CARGO_PKG_VERSION")))];
+    let mut say = |name: &str, text: String| lines.push((name.to_owned(), text));
+    match edge {
+        Ok(edge) => say("filter", filter(&edge)),
+        Err(error) => say("filter", error.to_string()),
+    }
+    match relay {
+        Ok(relay) => {
+            for listener in &relay.listeners {
+                say(
+                    "listener",
+                    format!(
+                        "{} on {}, relays {}",
+                        listener.name, listener.address, listener.relays
+                    ),
+                );
+            }
+            say("inbound", inbound(config));
+            for notice in &relay.notices {
+                say("notice", notice.clone());
+            }
+        }
+        Err(error) => say("relay", error.to_string()),
+    }
+    let file = file.map_or_else(
+        || "embedded; `postern config default` prints it".to_owned(),
+        |file| file.display().to_string(),
+    );
+    say("configuration", file);
+    say("state", config.server.state_dir.display().to_string());
+    say("sockets", sockets.display().to_string());
+    say("log", "here, on standard output".to_owned());
+    let socket_dir = if sockets == Path::new("/run/postern") {
+        String::new()
+    } else {
+        format!("--socket-dir {} ", sockets.display())
+    };
+    let postern = std::env::current_exe()
+        .map_or_else(|_| "postern".to_owned(), |program| program.display().to_string());
+    say("next", format!("{postern} {socket_dir}status"));
+    say("", format!("{postern} {socket_dir}deny add 192.0.2.0/24 --ttl 1h --reason \"a test\""));
+    say("", format!("{postern} {socket_dir}explain 192.0.2.1"));
+    say("end", "Ctrl-C".to_owned());
+    for (name, text) in lines {
+        println!("{}", format!("{name:<14} {text}").trim());
+    }
+}
+
+fn filter(edge: &EdgeStatus) -> String {
+    let place = edge.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}"));
+    match edge.program_id {
+        Some(id) => format!("XDP{place}, {} mode, program {id}", edge.mode),
+        None => format!("{}: denied sources are refused at accept, not in the kernel", edge.mode),
+    }
+}
+
+fn inbound(config: &Config) -> String {
+    let ours = config.domains.iter().filter(|domain| domain.route == DomainRoute::Inbound);
+    let domains: Vec<String> = ours
+        .map(|domain| {
+            let hosts: Vec<String> = domain.hosts.iter().map(ToString::to_string).collect();
+            format!("{} to {}", domain.pattern, hosts.join(", "))
+        })
+        .collect();
+    if domains.is_empty() {
+        "no domain: all mail is refused".to_owned()
+    } else {
+        domains.join("; ")
+    }
+}
