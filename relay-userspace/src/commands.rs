@@ -135,6 +135,6 @@ fn run_both(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     runtime.block_on(run::run(&config, &options, async || {
         run::summary::print(&config, file.as_deref()).await;
-        run::notify::ready();
+        run::notify::Starter::reach().ready();
     }))
 }

@@ -100,7 +100,7 @@ fn run<F: Filter + 'static>(
         }
         let mut stop = StopSignals::new()?;
         let access = Access::new(Some(group));
-        notify::ready();
+        notify::Starter::reach().ready();
         socket
             .serve(server::router(handle), access, Limits::default(), stop.recv())
             .await

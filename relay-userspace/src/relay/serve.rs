@@ -52,6 +52,7 @@ struct Opened {
     control: ControlSocket,
     tls: ServerTls,
     smart_host_password: Option<String>,
+    starter: notify::Starter,
 }
 
 /// Runs the relay until SIGTERM or SIGINT.
@@ -89,7 +90,7 @@ fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::R
         Some((_, file)) => Some(read_password(file)?),
         None => None,
     };
-    Ok(Opened { listeners, control, tls, smart_host_password })
+    Ok(Opened { listeners, control, tls, smart_host_password, starter: notify::Starter::reach() })
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
@@ -135,7 +136,7 @@ async fn run(
         }
     });
     let sessions = accept_all(&shared, opened.listeners, &stop)?;
-    notify::ready();
+    opened.starter.ready();
     tracing::info!(hostname = shared.hostname, "relay ready");
     stop_signals.recv().await;
     tracing::info!("relay stopping");

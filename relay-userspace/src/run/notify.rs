@@ -9,25 +9,50 @@ use std::{
 
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
 
-/// Tells whoever started this daemon that it serves now. Nobody asked: nothing is sent.
-pub fn ready() {
-    let Some(path) = std::env::var_os(SOCKET_VARIABLE) else { return };
-    let sent = UnixDatagram::unbound().and_then(|socket| send(&socket, Path::new(&path)));
-    if let Err(error) = sent {
-        tracing::warn!(%error, socket = ?path, "cannot say that this daemon is ready");
+/// The line to whoever started this daemon.
+#[derive(Debug)]
+pub struct Starter {
+    /// `None`: nobody asked to be told.
+    socket: Option<UnixDatagram>,
+}
+
+impl Starter {
+    /// Opens the line, if there is one. To be called before privileges are dropped: the socket may
+    /// be in a folder that only root may write to.
+    pub fn reach() -> Self {
+        let Some(path) = std::env::var_os(SOCKET_VARIABLE) else { return Self { socket: None } };
+        let connected = UnixDatagram::unbound().and_then(|socket| {
+            connect(&socket, Path::new(&path))?;
+            Ok(socket)
+        });
+        match connected {
+            Ok(socket) => Self { socket: Some(socket) },
+            Err(error) => {
+                tracing::warn!(%error, socket = ?path, "nobody can be told that this daemon is ready");
+                Self { socket: None }
+            }
+        }
+    }
+
+    /// Says that the daemon serves now.
+    pub fn ready(&self) {
+        if let Some(socket) = &self.socket
+            && let Err(error) = socket.send(b"READY=1")
+        {
+            tracing::warn!(%error, "cannot say that this daemon is ready");
+        }
     }
 }
 
-fn send(socket: &UnixDatagram, path: &Path) -> io::Result<()> {
+fn connect(socket: &UnixDatagram, path: &Path) -> io::Result<()> {
     // A leading @ stands for the NUL of an abstract address (sd_notify(3)).
-    if let Some(name) = path.to_str().and_then(|path| path.strip_prefix('@')) {
-        use std::os::linux::net::SocketAddrExt;
-        let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-        socket.send_to_addr(b"READY=1", &address)?;
-    } else {
-        socket.send_to(b"READY=1", path)?;
+    match path.to_str().and_then(|path| path.strip_prefix('@')) {
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt;
+            socket.connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)
+        }
+        None => socket.connect(path),
     }
-    Ok(())
 }
 
 /// Where `postern run` hears that a child is ready.
@@ -79,7 +104,8 @@ mod tests {
         let socket = ReadySocket::bind(dir.path().join("notify.sock")).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(b"STATUS=waiting", socket.variable().1).unwrap();
-        send(&sender, socket.variable().1).unwrap();
+        connect(&sender, socket.variable().1).unwrap();
+        Starter { socket: Some(sender) }.ready();
         socket.ready().await.unwrap();
     }
 }
