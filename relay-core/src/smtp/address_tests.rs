@@ -26,7 +26,8 @@ fn what_the_grammar_lacks_is_refused() {
         "a.@b",
         "a..b@c",
         "a b@c",
-        "a@b.",
+        "a@b..",
+        "a@.",
         "a@.b",
         "a@-b",
         "a@b-",
@@ -45,6 +46,8 @@ fn what_the_grammar_lacks_is_refused() {
     ] {
         assert!(bad.parse::<Mailbox>().is_err(), "{bad:?}");
     }
+    // The root's label names nothing else: one dot at the end is the same domain.
+    assert_eq!("a@B.Example.".parse::<Mailbox>(), "a@b.example".parse());
     assert_eq!("ä@b".parse::<Mailbox>(), Err(AddressError::NotAscii));
     assert_eq!("a@[x400:foo]".parse::<Mailbox>(), Err(AddressError::UnknownLiteral));
 }

@@ -92,6 +92,9 @@ pub enum CommandError {
     /// The address of RCPT.
     #[error("bad forward-path: {0}")]
     ForwardPath(AddressError),
+    /// No address, but what once was a way to have mail passed on.
+    #[error("asks to be routed")]
+    Routing,
     /// A parameter that was not offered.
     #[error("unknown parameter")]
     Parameter,
@@ -112,6 +115,7 @@ impl CommandError {
             }
             Self::ReversePath(_) => Reply::new(501, (5, 1, 7), "Bad sender address syntax"),
             Self::ForwardPath(_) => Reply::new(501, (5, 1, 3), "Bad recipient address syntax"),
+            Self::Routing => Reply::new(550, (5, 7, 1), "Relaying is prohibited"),
             Self::Parameter => Reply::new(555, (5, 5, 4), "Parameter not recognized"),
         }
     }
@@ -227,12 +231,21 @@ fn mail(arguments: &str, extended: bool) -> Result<Command<'_>, CommandError> {
 
 fn rcpt(arguments: &str) -> Result<Command<'_>, CommandError> {
     let text = after_keyword(arguments, "TO:")?;
-    let (forward_path, rest) = ForwardPath::parse(text).map_err(CommandError::ForwardPath)?;
+    let (forward_path, rest) = ForwardPath::parse(text).map_err(|error| {
+        if asks_to_route(text) { CommandError::Routing } else { CommandError::ForwardPath(error) }
+    })?;
     let syntax = CommandError::ForwardPath(AddressError::Syntax);
     match parameters(rest).ok_or(syntax)?.next() {
         None => Ok(Command::Rcpt(RcptCommand { forward_path })),
         Some(_) => Err(CommandError::Parameter),
     }
+}
+
+/// Whether something that is no address would have made an older server pass the message on:
+/// `user%other`, `other!user`, `"user@other"` without a domain, `user@other@here`.
+fn asks_to_route(path: &str) -> bool {
+    let path = path.split('>').next().unwrap_or(path);
+    path.contains(['%', '!', '"']) || path.matches('@').count() > 1
 }
 
 /// RFC 1870 section 4: up to twenty digits. More than 64 bits hold is larger than any limit.

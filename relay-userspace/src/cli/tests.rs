@@ -244,9 +244,8 @@ async fn nobody_at_home_is_exit_four() {
     }
 }
 
-#[tokio::test]
-async fn the_relays_commands_speak_its_language() {
-    let mut world = World::new();
+/// A message as a list and as `show` tell of it, with text of a stranger's making.
+fn a_queued_message() -> (QueueSummary, QueueMessage) {
     let recipient = QueueRecipient {
         address: "bob@inside.test".into(),
         rule: "domain inside.test (inbound)".into(),
@@ -280,6 +279,13 @@ async fn the_relays_commands_speak_its_language() {
         next_attempt: Some(Time(WALL_S + 300)),
         last_error: Some("451 later\u{1b}[2J".into()),
     };
+    (summary, message)
+}
+
+#[tokio::test]
+async fn the_relays_commands_speak_its_language() {
+    let mut world = World::new();
+    let (summary, message) = a_queued_message();
     let page = QueuePage { messages: vec![summary], next: None };
     let routes = Router::new()
         .route("/v1/queue", get(move || async { Json(page) }))

@@ -6,4 +6,5 @@ pub mod extract;
 mod names;
 pub mod peer;
 mod relay_api;
+mod report_api;
 pub mod server;

@@ -309,6 +309,11 @@ impl Questions {
                 let said = bytes.escape_ascii();
                 (Reason::Pregreet, "pregreet", format!("spoke before the banner: {said}"))
             }
+            SessionEvent::RoutingTrick => {
+                self.shared.counters.recipients_relaying_refused.add();
+                let detail = "a recipient that asks to be routed".to_owned();
+                (Reason::RelayProbe, "no routing in recipients", detail)
+            }
             SessionEvent::Http => (Reason::Protocol, "protocol", "speaks HTTP".to_owned()),
             SessionEvent::PlaintextBehindStartTls => {
                 (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())

@@ -14,6 +14,7 @@ const CONFIG: &str = r#"
 [[dnsbl]]
 name = "Test List"
 zone = "dnsbl.test"
+ipv6 = true
 
 [relay]
 never_route = ["203.0.113.77"]

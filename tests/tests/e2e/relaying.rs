@@ -42,19 +42,7 @@ fn every_probe_of_an_open_relay_is_refused() -> Result<()> {
         ensure!(reply.starts_with("250"), "{sender}: {reply}");
         for probe in PROBES {
             let reply = smtp.say(&format!("RCPT TO:{probe}"))?;
-            // What is no address at all is refused as that; what is one, as relaying.
-            let syntax = matches!(
-                *probe,
-                "<victim%foreign.test>"
-                    | "<foreign.test!victim>"
-                    | "<\"victim@foreign.test\">"
-                    | "<victim@foreign.test@inside.test>"
-            );
-            let expected = if syntax && reply.starts_with("501") {
-                "501"
-            } else {
-                "550 5.7.1 Relaying is prohibited"
-            };
+            let expected = "550 5.7.1 Relaying is prohibited";
             ensure!(reply.starts_with(expected), "{sender} {probe}: {reply}");
         }
         let reply = smtp.say("RCPT TO:<user@inside.test>")?;

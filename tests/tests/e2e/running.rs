@@ -73,7 +73,7 @@ fn both_signals_end_it_cleanly_and_the_summary_says_what_an_administrator_wants(
         let mut world = World::new()?;
         world.start("")?;
         let summary = world.log();
-        for part in ["eth0", "native", ":25", ":587", "inside.test", "run", "postern status"] {
+        for part in ["eth0", "native", ":25", ":587", "inside.test", "run", "status"] {
             ensure!(summary.contains(part), "the summary lacks {part:?}:\n{summary}");
         }
         let mut process = world.postern.take().expect("it was started");

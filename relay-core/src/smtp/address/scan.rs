@@ -104,6 +104,8 @@ impl<'a> Scanner<'a> {
             return self.literal();
         }
         let name = self.run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+        // The root's own label: the same name to DNS, and to policy it must be no other.
+        let name = name.strip_suffix('.').unwrap_or(name);
         if name.len() > DOMAIN_MAX || name.split('.').any(|label| label.len() > LABEL_MAX) {
             return Err(AddressError::TooLong);
         }

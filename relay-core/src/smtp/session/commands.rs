@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{AuthMode, Effect, NewlinePlace, Phase, Question, Session, SessionEvent, TlsMode};
-use crate::smtp::command::{self, Command};
+use crate::smtp::command::{self, Command, CommandError};
 use crate::smtp::envelope::{Helo, TlsInfo};
 use crate::smtp::framing::Line;
 use crate::smtp::reply::Reply;
@@ -28,6 +28,10 @@ impl Session {
                 let extended = self.helo.as_ref().is_some_and(|helo| helo.extended);
                 match command::parse(&line, extended) {
                     Ok(command) => self.on_command(command),
+                    Err(error @ CommandError::Routing) => {
+                        self.event(SessionEvent::RoutingTrick);
+                        self.refuse(error.reply());
+                    }
                     Err(error) => self.error(error.reply()),
                 }
             }

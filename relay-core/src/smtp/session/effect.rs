@@ -133,6 +133,8 @@ pub enum SessionEvent {
     UnauthorisedPipelining,
     /// Plaintext behind STARTTLS: an injection (RFC 3207 section 6).
     PlaintextBehindStartTls,
+    /// A recipient that is no address but asks to be routed: `user%other`, `other!user`.
+    RoutingTrick,
     /// It speaks HTTP.
     Http,
     /// It began a TLS handshake where plaintext was due.
