@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::fcntl::{Flock, FlockArg};
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::api::{Code, ErrorBody, Problem};
-use super::peer::{self, Access};
+use super::peer::{self, Access, Peer};
 
 const SOCKET_MODE: u32 = 0o660;
 const BACKLOG: i32 = 128;
@@ -115,7 +115,8 @@ impl ControlSocket {
         Ok(socket.into())
     }
 
-    /// Serves until `shutdown` is ready, then lets the requests under way end.
+    /// Serves until `shutdown` is ready; each request carries its [`Peer`] as an extension. Then
+    /// lets the requests under way end.
     ///
     /// # Errors
     /// The runtime does not take the socket.
@@ -149,8 +150,9 @@ impl ControlSocket {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    if let Some(permit) = admit(&stream, access, &room) {
-                        connections.spawn(converse(stream, permit, router.clone(), limits));
+                    if let Some((peer, permit)) = admit(&stream, access, &room) {
+                        let router = router.clone().layer(Extension(peer));
+                        connections.spawn(converse(stream, permit, router, limits));
                     }
                 }
                 Err(error) => {
@@ -180,7 +182,7 @@ fn admit(
     stream: &UnixStream,
     access: Access,
     room: &Arc<Semaphore>,
-) -> Option<OwnedSemaphorePermit> {
+) -> Option<(Peer, OwnedSemaphorePermit)> {
     let refuse = |status: &str, problem: Problem| {
         let body = serde_json::to_string(&ErrorBody { error: problem }).unwrap_or_default();
         let head = "content-type: application/json\r\nconnection: close\r\ncontent-length";
@@ -189,8 +191,8 @@ fn admit(
         let _ = stream.try_write(answer.as_bytes());
         None
     };
-    match peer::of(stream) {
-        Ok(peer) if access.permits(&peer) => {}
+    let peer = match peer::of(stream) {
+        Ok(peer) if access.permits(&peer) => peer,
         Ok(peer) => {
             tracing::warn!(
                 uid = peer.uid,
@@ -204,8 +206,9 @@ fn admit(
             tracing::warn!(%error, "control request refused: the kernel does not say whose it is");
             return None;
         }
-    }
-    room.clone().try_acquire_owned().ok().or_else(|| {
+    };
+    let permit = room.clone().try_acquire_owned().ok();
+    permit.map(|permit| (peer, permit)).or_else(|| {
         let problem = Problem::new(Code::Busy, "too many control connections are open")
             .remedy("try again in a moment");
         refuse("503 Service Unavailable", problem)

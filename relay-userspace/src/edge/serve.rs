@@ -32,12 +32,12 @@ use crate::{
 /// It cannot start, with one sentence why; nothing that it attached stays attached.
 pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
     end_with_supervisor(Signal::SIGKILL)?;
-    let group = Identity::find(&config.server.user, &config.server.group)?.gid.as_raw();
+    let relay = Identity::find(&config.server.user, &config.server.group)?;
     make_folder(&config.server.run_dir, 0o755)?;
     make_folder(&config.server.state_dir, 0o755)?;
     make_folder(&config.server.edge_dir(), 0o700)?;
     // Before the filter is touched: another edge that is running must not be disturbed.
-    let socket = ControlSocket::bind(&config.server.edge_socket(), Some(group))?;
+    let socket = ControlSocket::bind(&config.server.edge_socket(), Some(relay.gid.as_raw()))?;
     match config.filter.enforce {
         Enforce::Kernel => {
             let settings = kernel_settings(config)?;
@@ -47,7 +47,7 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
                 interface = attachment.interface, mode = %attachment.mode,
                 program_id = attachment.program_id, "filter attached"
             );
-            match run(config, filter, socket, group) {
+            match run(config, filter, socket, relay) {
                 Ok(filter) if detach_on_exit => {
                     filter.detach().context("taking the filter off the interface")?;
                     tracing::info!("filter detached");
@@ -63,7 +63,7 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
         }
         Enforce::Userspace => {
             tracing::warn!("no kernel filter: denied sources are refused by the relay at accept");
-            run(config, MemoryFilter::new(sizes(config)), socket, group)?;
+            run(config, MemoryFilter::new(sizes(config)), socket, relay)?;
         }
     }
     Ok(())
@@ -74,7 +74,7 @@ fn run<F: Filter + 'static>(
     config: &Config,
     filter: F,
     socket: ControlSocket,
-    group: u32,
+    relay: Identity,
 ) -> anyhow::Result<F> {
     let settings = EdgeSettings {
         bans: ban_policy(&config.ban),
@@ -99,10 +99,11 @@ fn run<F: Filter + 'static>(
             handle.replace(list, "config", rows).await.with_context(|| format!("filter.{list}"))?;
         }
         let mut stop = StopSignals::new()?;
-        let access = Access::new(Some(group));
+        let access = Access::new(Some(relay.gid.as_raw()));
+        let router = server::holding_relay_to_its_own(server::router(handle), relay.uid.as_raw());
         notify::Starter::reach().ready();
         socket
-            .serve(server::router(handle), access, Limits::default(), stop.recv())
+            .serve(router, access, Limits::default(), stop.recv())
             .await
             .context("serving the control socket")
     });

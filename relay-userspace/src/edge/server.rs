@@ -1,15 +1,17 @@
 //! The edge's control socket: each request, and whom it asks.
 
-use axum::Json;
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use relay_common::entry::List;
 
 use super::daemon::EdgeHandle;
 use super::lines;
 use crate::control::api::*;
 use crate::control::extract::{Ask, Body, Raw};
+use crate::control::peer::Peer;
 
 /// The largest file that is imported in one request.
 pub const IMPORT_BYTES_MAX: usize = 64 << 20;
@@ -36,6 +38,25 @@ pub fn router(edge: EdgeHandle) -> Router {
                 .layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
         )
         .with_state(edge)
+}
+
+/// What the relay may ask. It talks to the internet: if it is ever taken over, whoever did so can
+/// neither lift a ban nor deny more than the guardrails and caps of bans permit.
+const RELAYS_OWN: [&str; 3] = ["/v1/bans", "/v1/explain", "/v1/status"];
+
+/// Holds the relay, known by its user, to the requests that are its own.
+pub fn holding_relay_to_its_own(router: Router, relay_uid: u32) -> Router {
+    let judge = move |Extension(peer): Extension<Peer>, request: Request, next: Next| async move {
+        let relay = peer.uid == relay_uid && relay_uid != 0;
+        if relay && !RELAYS_OWN.contains(&request.uri().path()) {
+            let path = request.uri().path();
+            tracing::warn!(path, "the relay asked for what only an administrator may");
+            let message = "the relay's own user may ask for bans, and why; nothing else";
+            return Problem::new(Code::Forbidden, message).into_response();
+        }
+        next.run(request).await
+    };
+    router.layer(from_fn(judge))
 }
 
 fn list_of(name: &str) -> Result<List, Problem> {

@@ -3,7 +3,11 @@
 //! Every answer that accepts or refuses is logged with its rule and reason, and refusals that prove
 //! something become evidence.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use relay_common::entry::Reason;
 use relay_core::{
@@ -220,17 +224,17 @@ impl Questions {
     }
 
     async fn begin(&mut self, envelope: &Envelope) -> Result<(), StoreError> {
-        let mut recipients = Vec::with_capacity(envelope.recipients.len());
-        for path in &envelope.recipients {
-            let address = self.address_of(path);
-            // The session keeps those that were accepted, each of which stands here.
-            let accepted = self.recipients.iter().find(|recipient| recipient.address == address);
-            if let Some(accepted) = accepted
-                && !recipients.contains(accepted)
-            {
-                recipients.push(accepted.clone());
-            }
-        }
+        // The session keeps those that were accepted, each of which stands here.
+        let accepted: HashMap<&str, &NewRecipient> =
+            self.recipients.iter().map(|each| (each.address.as_str(), each)).collect();
+        let mut seen = HashSet::new();
+        let recipients: Vec<NewRecipient> = envelope
+            .recipients
+            .iter()
+            .map(|path| self.address_of(path))
+            .filter(|address| seen.insert(address.clone()))
+            .filter_map(|address| accepted.get(address.as_str()).map(|&each| each.clone()))
+            .collect();
         let only = match &recipients[..] {
             [only] => Some(only.address.clone()),
             _ => None,

@@ -139,3 +139,36 @@ fn the_userspace_filter_refuses_at_accept_and_says_so() -> Result<()> {
     ensure!(!link.contains("prog/xdp"), "a program is attached: {link}");
     world.stop()
 }
+
+#[test]
+fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
+    use std::{io::Write, process::Stdio};
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    let socket = world.socket_dir().join("edge.sock");
+    let ask = |method: &str, path: &str, body: &str| -> Result<String> {
+        let mut nc = std::process::Command::new("setpriv")
+            .args(["--reuid=postern", "--regid=postern", "--clear-groups", "nc", "-N", "-U"])
+            .arg(&socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        nc.stdin.take().expect("it is piped").write_all(request.as_bytes())?;
+        Ok(String::from_utf8_lossy(&nc.wait_with_output()?.stdout).into_owned())
+    };
+    let flushed = ask("POST", "/v1/lists/deny/flush", "{}")?;
+    ensure!(flushed.starts_with("HTTP/1.1 403"), "{flushed}");
+    let denied = r#"{"prefixes":["0.0.0.0/0"],"scope":"all"}"#;
+    let added = ask("POST", "/v1/lists/deny/entries", denied)?;
+    ensure!(added.starts_with("HTTP/1.1 403"), "{added}");
+    let status = ask("GET", "/v1/status", "")?;
+    ensure!(status.starts_with("HTTP/1.1 200"), "{status}");
+    ensure!(world.cli_ok(&["deny", "list"])?.contains(OTHER), "the entry is gone");
+    world.stop()
+}
