@@ -149,7 +149,7 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     let socket = world.socket_dir().join("edge.sock");
     let ask = |method: &str, path: &str, body: &str| -> Result<String> {
         let mut nc = std::process::Command::new("setpriv")
-            .args(["--reuid=postern", "--regid=postern", "--clear-groups", "nc", "-N", "-U"])
+            .args(["--reuid=postern", "--regid=postern", "--clear-groups", "nc", "-U"])
             .arg(&socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
