@@ -10,7 +10,7 @@ use relay_core::ban::{BanPolicy, caps::CapSettings, guardrails::Protected};
 use super::{
     clock, daemon,
     filter::{Filter, MapSizes},
-    kernel::{KernelFilter, KernelSettings, detach_left_behind},
+    kernel::{DropLog, KernelFilter, KernelSettings, detach_left_behind},
     memory::MemoryFilter,
     protected, server,
     state::{Edge, EdgeSettings},
@@ -47,6 +47,8 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
                 interface = attachment.interface, mode = %attachment.mode,
                 program_id = attachment.program_id, "filter attached"
             );
+            let program_id = attachment.program_id.filter(|_| settings.log_drops);
+            let _drop_log = program_id.map(DropLog::of).transpose()?;
             match run(config, filter, socket, relay) {
                 Ok(filter) if detach_on_exit => {
                     filter.detach().context("taking the filter off the interface")?;
@@ -134,6 +136,7 @@ fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {
         generic_permitted: config.filter.allow_generic,
         pin_dir: config.filter.pin_dir.clone(),
         sizes: sizes(config),
+        log_drops: config.filter.log_drops,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The lists in the kernel: the XDP program on an interface, its maps, and what keeps both alive
 //! while no process holds them. The only code that knows aya.
 
+mod drop_log;
 mod error;
 mod link;
 mod load;
@@ -22,6 +23,7 @@ use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
 
+pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
@@ -43,6 +45,8 @@ pub struct KernelSettings {
     pub pin_dir: PathBuf,
     /// Room for entries.
     pub sizes: MapSizes,
+    /// Have the program write a line for each packet that it drops ([`DropLog`]).
+    pub log_drops: bool,
 }
 
 impl KernelSettings {
@@ -55,6 +59,7 @@ impl KernelSettings {
             generic_permitted: false,
             pin_dir: PathBuf::from(Self::PIN_DIR),
             sizes: MapSizes::default(),
+            log_drops: false,
         }
     }
 }
@@ -176,7 +181,7 @@ fn take_over(
     pins: &Pins,
     standing: Option<Link>,
 ) -> Result<(Loaded, Link), AttachError> {
-    let mut loaded = load::adopting(pins, settings.sizes)?;
+    let mut loaded = load::adopting(pins, settings.sizes, settings.log_drops)?;
     let interface = settings.interface.as_str();
     let failed = |source| AttachError::Attach { interface: interface.to_owned(), source };
     let program = load::program(&mut loaded.ebpf).fd().map_err(io::Error::other).map_err(failed)?;
