@@ -91,8 +91,11 @@ impl Pins {
         MAPS.iter().try_for_each(|name| self.remove(&staged(name)))
     }
 
-    /// Removes everything, the link first: that is what detaches the program.
+    /// Detaches the program and removes everything.
     pub(super) fn remove_all(&self) -> Result<(), AttachError> {
+        let path = self.dir.join(LINK);
+        let detached = Link::from_pin(&path).and_then(|link| link.map_or(Ok(()), |l| l.detach()));
+        detached.map_err(|source| AttachError::Bpffs { path, source })?;
         self.remove(LINK)?;
         self.discard_staged()?;
         MAPS.iter().try_for_each(|name| self.remove(name))?;
