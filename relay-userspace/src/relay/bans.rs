@@ -43,20 +43,20 @@ impl Bans {
         (Self { ledger: Mutex::new(EvidenceLedger::new(policy)), orders, counters }, waiting)
     }
 
-    /// Enters a piece of evidence; orders the ban if it was the one that was missing.
-    pub fn record(&self, evidence: Evidence) {
+    /// Enters a piece of evidence; orders the ban if it was the one that was missing, and says so.
+    pub fn record(&self, evidence: Evidence) -> bool {
         self.counters.evidence.add();
         tracing::info!(
             source = %evidence.source, reason = %evidence.reason, rule = evidence.rule,
             detail = evidence.detail, "evidence"
         );
         let order = self.ledger().record(evidence, Instant::now());
-        if let Some(order) = order
-            && let Err(error) = self.orders.try_send(order)
-        {
+        let Some(order) = order else { return false };
+        if let Err(error) = self.orders.try_send(order) {
             self.counters.bans_lost.add();
             tracing::error!(%error, "ban lost: too many are waiting for the edge");
         }
+        true
     }
 
     /// What counts against a source now: reason, pieces, and how many make a ban.

@@ -194,8 +194,11 @@ impl Questions {
             }
             _ => counters.recipients_other_refused.add(),
         }
+        let mut refusal = refusal;
         if let Some(reason) = decision.evidence {
-            self.evidence(reason, decision.rule, decision.reason).await;
+            // From a banned source nothing more will come: its session ends with the reason, not
+            // by a timeout that holds its place.
+            refusal.close |= self.evidence(reason, decision.rule, decision.reason).await;
         }
         verdict_of(&refusal)
     }
@@ -339,13 +342,13 @@ impl Questions {
         self.evidence(reason, rule.to_owned(), detail).await;
     }
 
-    /// Never against whom the administrator trusts: the allow list, or whoever authenticated.
-    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) {
+    /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
+    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
         let shared = Arc::clone(&self.shared);
         if self.source.standing(&shared).await == Standing::Trusted {
-            return;
+            return false;
         }
-        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail });
+        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail })
     }
 }
 
