@@ -33,9 +33,10 @@ pub struct Global {
     /// Configuration file; without one /etc/postern/postern.toml, or else the embedded default
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Folder of the control sockets
-    #[arg(long, global = true, value_name = "DIR", default_value = "/run/postern")]
-    pub socket_dir: PathBuf,
+    /// Folder of the control sockets of a running Postern; without it server.run_dir of --config,
+    /// or else /run/postern
+    #[arg(long, global = true, value_name = "DIR")]
+    pub socket_dir: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -239,10 +240,10 @@ pub enum ListCommand {
     /// Remove everything, or all that one source listed
     Flush {
         /// Only what this source listed
-        #[arg(long, required_unless_present = "yes")]
+        #[arg(long)]
         source: Option<String>,
         /// Yes, the whole list
-        #[arg(long)]
+        #[arg(long, required_unless_present = "source")]
         yes: bool,
     },
 }

@@ -48,7 +48,7 @@ async fn add(
         session: on.from,
     };
     let changed = on.edge.add(list, &request).await?;
-    tell(list, &changed, on)
+    tell(list, None, &changed, on)
 }
 
 async fn import(
@@ -86,26 +86,32 @@ async fn import(
         }
         other => other?,
     };
-    tell(list, &changed, on)
+    tell(list, None, &changed, on)
 }
 
 async fn other(list: List, command: ListCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
     match command {
         ListCommand::Del { prefixes, source } => {
-            let changed = on.edge.remove(list, &RemoveRequest { prefixes, source }).await?;
-            tell(list, &changed, on)
+            let request = RemoveRequest { prefixes, source };
+            let changed = on.edge.remove(list, &request).await?;
+            tell(list, request.source.as_deref(), &changed, on)
         }
         ListCommand::List { source } => show(list, source, on).await,
         ListCommand::Export { source } => export(list, source, on).await,
         ListCommand::Flush { source, .. } => {
             let changed = on.edge.flush(list, &FlushRequest { source }).await?;
-            tell(list, &changed, on)
+            tell(list, None, &changed, on)
         }
     }
 }
 
-/// Says what was changed, what was not found, and what is wrong.
-fn tell(list: List, changed: &Changed, on: &mut Session<'_>) -> Result<Exit, Failure> {
+/// Says what was changed, what was not found (in what `source` listed), and what is wrong.
+fn tell(
+    list: List,
+    source: Option<&str>,
+    changed: &Changed,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
     on.show(changed, |changed, out| {
         let mut parts = Vec::new();
         for (count, verb) in
@@ -126,6 +132,9 @@ fn tell(list: List, changed: &Changed, on: &mut Session<'_>) -> Result<Exit, Fai
     }
     for Missing { prefix, covered_by } in &changed.missing {
         write!(on.err, "{prefix} is not on the {}", called(list))?;
+        if let Some(source) = source {
+            write!(on.err, " from {source}")?;
+        }
         match covered_by {
             Some(wider) => writeln!(on.err, "; {wider} covers it")?,
             None => writeln!(on.err)?,
@@ -164,6 +173,7 @@ async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Resul
     if on.json {
         write!(on.out, "{{\"rows\":[")?;
     }
+    let from = source.as_ref().map(|source| format!(" from {source}"));
     pages(list, source, on, |page, on| {
         let first = count == 0;
         count += page.rows.len() as u64;
@@ -193,12 +203,18 @@ async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Resul
     if on.json {
         writeln!(on.out, "]}}")?;
     } else if count == 0 {
-        writeln!(on.out, "the {} is empty", called(list))?;
+        match from {
+            Some(from) => writeln!(on.out, "the {} has nothing{from}", called(list))?,
+            None => writeln!(on.out, "the {} is empty", called(list))?,
+        }
     }
     Ok(Exit::Done)
 }
 
 async fn export(list: List, source: Option<String>, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    if on.json {
+        return show(list, source, on).await;
+    }
     pages(list, source, on, |page, on| {
         for row in &page.rows {
             writeln!(on.out, "{}", lines::format(row, on.wall_s))?;

@@ -12,7 +12,8 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, Global, RelayArgs, RunArgs};
 use relay_common::entry::List;
@@ -33,6 +34,11 @@ pub fn main(bodies: &dyn Bodies) -> ExitCode {
 
 /// Does what a parsed command line says.
 pub fn dispatch(cli: Cli, bodies: &dyn Bodies) -> ExitCode {
+    if !matches!(cli.command, Command::Client(_)) && cli.global.socket_dir.is_some() {
+        let message = "--socket-dir is for commands that ask a running Postern; where it makes \
+                       its sockets, server.run_dir of the configuration says";
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     match cli.command {
         Command::Run(args) => bodies.run(&cli.global, &args),
         Command::Edge(args) => bodies.edge(&cli.global, &args),

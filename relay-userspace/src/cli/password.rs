@@ -1,7 +1,8 @@
 //! Passwords: from standard input, or from a prompt that does not show them.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
 use super::session::{Failure, Session};
@@ -54,7 +55,7 @@ fn line(input: &mut dyn Read) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// A terminal that does not echo, until this is dropped.
+/// A terminal that does not echo, until this is dropped or a signal ends the process.
 struct Hidden {
     before: Termios,
 }
@@ -62,11 +63,26 @@ struct Hidden {
 impl Hidden {
     fn start() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
+        mend_at_signals(before.clone())?;
         let mut hidden = before.clone();
         hidden.local_flags.remove(LocalFlags::ECHO);
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
         Ok(Self { before })
     }
+}
+
+/// Signals that end the process wait for a thread that makes the terminal echo again first.
+fn mend_at_signals(before: Termios) -> io::Result<()> {
+    let ends: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+    ends.thread_block()?;
+    std::thread::Builder::new().name("mend-terminal".into()).spawn(move || {
+        let Ok(signal) = ends.wait() else { return };
+        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &before);
+        let _ = writeln!(io::stderr());
+        // As a shell tells of a process that a signal has ended.
+        std::process::exit(128 + signal as i32);
+    })?;
+    Ok(())
 }
 
 impl Drop for Hidden {

@@ -121,7 +121,11 @@ async fn show(id: &str, on: &mut Session<'_>) -> Result<Exit, Failure> {
         let header = ["RECIPIENT", "RULE", "STATE", "ATTEMPTS", "NEXT", "LAST ERROR"];
         table(out, Some(&header), rows)?;
         writeln!(out)?;
-        message.headers.lines().try_for_each(|line| writeln!(out, "{}", escaped(line)))
+        message.headers.lines().try_for_each(|line| {
+            // A folded line begins with a tab, which steers nothing.
+            let indent = if line.starts_with('\t') { "    " } else { "" };
+            writeln!(out, "{indent}{}", escaped(line.trim_start_matches('\t')))
+        })
     })?;
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,8 +10,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::args::{ClientCommand, Global};
+use crate::config::{self, ConfigErrors};
 use crate::control::api::Code;
 use crate::control::client::{Client, ClientError};
+
+/// Where the control sockets are unless something says otherwise: server.run_dir's default.
+const RUN_DIR: &str = "/run/postern";
 
 /// The documented exit codes; a wrong command line is 2, by clap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +105,18 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> ExitCode
             return ExitCode::from(Exit::Failed as u8);
         }
     };
+    let sockets = match socket_dir_of(global) {
+        Ok(sockets) => sockets,
+        Err(errors) => {
+            eprintln!("postern: {errors}");
+            return ExitCode::from(Exit::Failed as u8);
+        }
+    };
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut out = io::BufWriter::new(io::stdout());
     let mut session = Session {
-        edge: Client::edge(&global.socket_dir),
-        relay: Client::relay(&global.socket_dir),
+        edge: Client::edge(&sockets),
+        relay: Client::relay(&sockets),
         json: global.json,
         wall_s: wall.as_secs(),
         from: std::env::var("SSH_CONNECTION").ok().and_then(|text| ssh_client(&text)),
@@ -131,7 +143,37 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> ExitCode
     ExitCode::from(exit as u8)
 }
 
+/// Where the daemons are asked. The system's own configuration is not consulted: members of the
+/// group need not be able to read it.
+fn socket_dir_of(global: &Global) -> Result<PathBuf, ConfigErrors> {
+    match (&global.socket_dir, &global.config) {
+        (Some(folder), _) => Ok(folder.clone()),
+        (None, Some(file)) => Ok(config::load(file)?.server.run_dir),
+        (None, None) => Ok(RUN_DIR.into()),
+    }
+}
+
 /// The client's address in sshd's SSH_CONNECTION: its first word.
 fn ssh_client(text: &str) -> Option<IpAddr> {
     text.split_whitespace().next()?.split('%').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sockets_are_where_the_words_or_the_named_file_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        std::fs::write(&file, "[server]\nrun_dir = \"/run/other\"\n").unwrap();
+        let of = |config: Option<&PathBuf>, socket_dir: Option<&str>| {
+            let socket_dir = socket_dir.map(PathBuf::from);
+            socket_dir_of(&Global { config: config.cloned(), socket_dir, json: false })
+        };
+        assert_eq!(of(Some(&file), None).unwrap(), PathBuf::from("/run/other"));
+        assert_eq!(of(Some(&file), Some("/x")).unwrap(), PathBuf::from("/x"));
+        assert_eq!(of(None, None).unwrap(), config::embedded().server.run_dir);
+        assert!(of(Some(&dir.path().join("none.toml")), None).is_err());
+    }
 }

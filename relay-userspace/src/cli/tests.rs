@@ -124,6 +124,8 @@ fn the_command_tree_is_sound_and_documents_its_exit_codes() {
         let error = Cli::try_parse_from(words).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{wrong}");
     }
+    let error = Cli::try_parse_from(["postern", "deny", "flush"]).unwrap_err().to_string();
+    assert!(error.contains("--yes"), "{error}");
     for right in ["run --filter userspace --json", "edge --interface eth0 --detach-on-exit"] {
         Cli::try_parse_from(std::iter::once("postern").chain(right.split_whitespace())).unwrap();
     }
@@ -168,6 +170,15 @@ async fn the_deny_list_is_kept_by_hand() {
             "192.0.2.7/32 is not on the deny list; 192.0.2.0/24 covers it\n",
         )
         .await;
+    world
+        .check(
+            "deny del 192.0.2.0/24 --source ban",
+            Exit::Nothing,
+            "deny list: nothing changed\n",
+            "192.0.2.0/24 is not on the deny list from ban\n",
+        )
+        .await;
+    world.check("deny list --source ban", done, "the deny list has nothing from ban\n", "").await;
     world.check("deny del 192.0.2.0/24", done, "deny list: removed 1 entry\n", "").await;
     world.check("deny flush --source cli", done, "deny list: removed 1 entry\n", "").await;
     world.check("deny flush --yes", done, "deny list: nothing changed\n", "").await;
@@ -206,6 +217,7 @@ async fn export_goes_into_import() {
     assert_eq!((said.out.as_str(), said.exit), ("deny list: added 2 entries\n", Exit::Done));
     assert_eq!(other.said("deny export --source import:moved", b"").await.out, exported);
     let json = other.said("deny list --json", b"").await.out;
+    assert_eq!(other.said("deny export --json", b"").await.out, json);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["rows"][0]["scope"], "tcp");
     assert_eq!(json["rows"][0]["expires"], "2027-01-15T09:00:00Z");

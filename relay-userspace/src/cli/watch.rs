@@ -200,7 +200,8 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
     }
     if edge.bans > 0 {
-        writeln!(out, "{} lengthen its next ban", counted(u64::from(edge.bans), "ban", "bans"))?;
+        let bans = counted(u64::from(edge.bans), "ban counts", "bans count");
+        writeln!(out, "{bans} against it: the next one lasts longer, up to the end of ban.ladder")?;
     }
     let rows = edge.rows.iter().map(|found| {
         let row = &found.row;

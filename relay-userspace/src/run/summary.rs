@@ -1,9 +1,9 @@
 //! What `postern run` prints once both daemons serve: what an administrator wants to know first.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use crate::{
-    config::{Config, DomainRoute},
+    config::{Config, DomainRoute, LogFormat},
     control::{
         api::{EdgeStatus, RelayStatus},
         client::Client,
@@ -16,8 +16,8 @@ pub async fn print(config: &Config, file: Option<&Path>) {
     let sockets = &config.server.run_dir;
     let edge = Client::edge(sockets).get::<EdgeStatus>("/v1/status").await;
     let relay = Client::relay(sockets).get::<RelayStatus>("/v1/status").await;
-    let mut lines = vec![(String::new(), format!("Postern {} is up.", env!("CARGO_PKG_VERSION")))];
-    let mut say = |name: &str, text: String| lines.push((name.to_owned(), text));
+    let mut lines = Vec::new();
+    let mut say = |name: &'static str, text: String| lines.push((name, text));
     match edge {
         Ok(edge) => say("filter", filter(&edge)),
         Err(error) => say("filter", error.to_string()),
@@ -59,9 +59,27 @@ pub async fn print(config: &Config, file: Option<&Path>) {
     say("", format!("{postern} {socket_dir}deny add 192.0.2.0/24 --ttl 1h --reason \"a test\""));
     say("", format!("{postern} {socket_dir}explain 192.0.2.1"));
     say("end", "Ctrl-C".to_owned());
-    for (name, text) in lines {
-        println!("{}", format!("{name:<14} {text}").trim());
+    let up = format!("Postern {} is up.", env!("CARGO_PKG_VERSION"));
+    match config.log.format {
+        LogFormat::Text => print!("{up}\n{}", table(&lines)),
+        // Standard output is the log, and each of its lines is an object.
+        LogFormat::Json => {
+            tracing::info!("{up}");
+            // What to type next is for people.
+            for (what, text) in lines.iter().take_while(|(what, _)| *what != "log") {
+                tracing::info!(what, text, "summary");
+            }
+        }
     }
+}
+
+/// Two columns; a line without a name goes on with the one before it.
+fn table(lines: &[(&str, String)]) -> String {
+    let mut out = String::new();
+    for (name, text) in lines {
+        let _ = writeln!(out, "{name:<14} {text}");
+    }
+    out
 }
 
 fn filter(edge: &EdgeStatus) -> String {
@@ -84,5 +102,16 @@ fn inbound(config: &Config) -> String {
         "no domain: all mail is refused".to_owned()
     } else {
         domains.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_without_a_name_stands_below_the_text_before_it() {
+        let lines = [("next", "one".to_owned()), ("", "two".to_owned())];
+        assert_eq!(table(&lines), "next           one\n               two\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use postern_tests::{
     process::{Output, output},
@@ -171,4 +171,20 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     ensure!(status.starts_with("HTTP/1.1 200"), "{status}");
     ensure!(world.cli_ok(&["deny", "list"])?.contains(OTHER), "the entry is gone");
     world.stop()
+}
+
+#[test]
+fn with_json_each_line_of_standard_output_is_an_object() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("[log]\nformat = \"json\"\n")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    world.stop()?;
+    let log = world.log();
+    for line in log.lines() {
+        let event: serde_json::Value =
+            serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
+        ensure!(event["message"].is_string() && event["level"].is_string(), "{line}");
+    }
+    ensure!(log.contains("is up.") && log.contains("relays nothing"), "{log}");
+    Ok(())
 }

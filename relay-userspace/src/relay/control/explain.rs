@@ -39,15 +39,17 @@ pub(super) async fn explain(
     let address = canonical_ip(query.address);
     let reverse = dns::reverse(&shared.resolver, address).await;
     let mut steps = vec![name_step(&reverse)];
-    let listed = match &shared.dnsbl {
-        Some(lists) => lists.check(address).await,
-        None => Vec::new(),
-    };
-    steps.extend(listed.iter().map(list_step));
-    let asked = |listener: &&std::sync::Arc<Listener>| {
+    let at_port = |listener: &&std::sync::Arc<Listener>| {
         listener.addresses.iter().any(|bound| bound.port() == query.port)
     };
-    for listener in shared.listeners.iter().filter(asked) {
+    // What a list says decides nothing on a listener that does not ask.
+    let asks = shared.listeners.iter().filter(at_port).any(|listener| listener.ask_dnsbl);
+    let listed = match &shared.dnsbl {
+        Some(lists) if asks => lists.check(address).await,
+        _ => Vec::new(),
+    };
+    steps.extend(listed.iter().map(list_step));
+    for listener in shared.listeners.iter().filter(at_port) {
         steps.push(relaying(&shared, listener, address, &reverse));
     }
     for (reason, count, threshold) in shared.bans.against(address) {
