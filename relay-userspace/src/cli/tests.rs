@@ -241,7 +241,14 @@ async fn explain_and_status_tell_what_they_can_when_the_relay_is_down() {
     let said = world.said("explain 192.0.2.9", b"").await;
     assert_eq!(said.exit, Exit::NotReachable);
     assert!(
-        said.out.starts_with("192.0.2.9 to port 25 is dropped by the filter, by 192.0.2.0/24\n"),
+        said.out.starts_with(
+            "192.0.2.9 to port 25 is refused at accept by the filter, by 192.0.2.0/24\n"
+        ),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("SINCE") && said.out.contains("2027-01-15T08:00:00Z"),
         "{}",
         said.out
     );
