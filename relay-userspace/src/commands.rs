@@ -48,24 +48,32 @@ impl Bodies for Commands {
                 ConfigCommand::Check => {
                     let (_, file) = load(global)?;
                     match file {
+                        _ if global.json => print_json(&serde_json::json!({ "file": file }))?,
                         Some(file) => println!("{}: good", file.display()),
                         None => println!("the embedded configuration is in use, and good"),
                     }
                 }
                 ConfigCommand::Show => {
-                    let (config, _) = load(global)?;
-                    let table = config::show(&config);
+                    let table = config::show(&load(global)?.0);
                     if global.json {
-                        println!("{}", serde_json::to_string_pretty(&table)?);
+                        print_json(&table)?;
                     } else {
                         print!("{}", toml::to_string(&table)?);
                     }
+                }
+                ConfigCommand::Default if global.json => {
+                    print_json(&config::show(&config::embedded()))?;
                 }
                 ConfigCommand::Default => print!("{}", config::DEFAULT),
             }
             Ok(())
         })())
     }
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
 }
 
 /// One sentence on standard error, and the exit code.

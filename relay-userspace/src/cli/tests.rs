@@ -200,6 +200,17 @@ async fn refusals_are_one_sentence_with_a_remedy() {
         assert_eq!(said.err.lines().count(), 1, "{}", said.err);
         assert_eq!(said.out, "");
     }
+    let file = b"192.0.2.1\n# ours\n198.51.100.1\n198.51.100.0/28 ttl=1h\n";
+    let said = world.said("deny import - --name list", file).await;
+    assert_eq!(
+        said.err,
+        "list:4: 198.51.100.0/28 holds 198.51.100.1, a gateway; put that on the allow list first\n\
+         postern: list:3: 198.51.100.1/32 holds 198.51.100.1, a gateway; put that on the allow \
+         list first; 1 more like it; nothing was changed (give a narrower prefix, or --force if \
+         it is meant)\n"
+    );
+    let said = world.said("deny import - --name list", b"\n192.0.2.1 ttl=200years\n").await;
+    assert!(said.err.starts_with("postern: list:2: 192.0.2.1/32: a lifetime"), "{}", said.err);
     let done = world.said("deny add 198.51.100.0/24 --force", b"").await;
     assert_eq!(done.exit, Exit::Done, "{}", done.err);
     let done = world.said("deny add 203.0.113.0/24", b"").await;
@@ -230,7 +241,14 @@ async fn explain_and_status_tell_what_they_can_when_the_relay_is_down() {
     let said = world.said("explain 192.0.2.9", b"").await;
     assert_eq!(said.exit, Exit::NotReachable);
     assert!(
-        said.out.starts_with("192.0.2.9 to port 25 is dropped by the filter, by 192.0.2.0/24\n"),
+        said.out.starts_with(
+            "192.0.2.9 to port 25 is refused at accept by the filter, by 192.0.2.0/24\n"
+        ),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("SINCE") && said.out.contains("2027-01-15T08:00:00Z"),
         "{}",
         said.out
     );

@@ -192,6 +192,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
     let verdict = match edge.verdict {
         PacketVerdict::Pass => "passes the filter; no entry speaks about it",
         PacketVerdict::Allowed => "passes the filter; it is on the allow list",
+        PacketVerdict::Denied if edge.mode == "userspace" => "is refused at accept by the filter",
         PacketVerdict::Denied => "is dropped by the filter",
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
@@ -211,11 +212,23 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
             format!("{}{}", row.scope, if found.in_scope { "" } else { " (other ports)" }),
             row.rule.clone(),
             row.source.clone(),
+            row.created.to_string(),
             expiry(row.expires, wall_s),
             found.packets.to_string(),
             row.comment.clone(),
         ]
     });
-    let header = ["LIST", "PREFIX", "SCOPE", "RULE", "SOURCE", "EXPIRES", "PACKETS", "COMMENT"];
+    let header = [
+        "LIST",
+        "PREFIX",
+        "SCOPE",
+        "RULE",
+        "SOURCE",
+        "SINCE",
+        "EXPIRES",
+        // Counted by rule, in the kernel: other entries of the rule have their part in it.
+        "RULE'S PACKETS",
+        "COMMENT",
+    ];
     table(out, Some(&header), rows)
 }

@@ -59,7 +59,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, ConfigErrors> {
         ConfigErrors(vec![source.error(error.span(), "", "", problem)])
     })?;
     let default = toml::from_str(DEFAULT).expect("default.toml is checked by a test");
-    let mut check = check::Check { source, default, errors: Vec::new() };
+    let mut check = check::Check { source, default, errors: Vec::new(), place: None };
     let config = check.config(&written);
     let mut errors = check.errors;
     match config {

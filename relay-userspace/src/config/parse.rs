@@ -18,8 +18,14 @@ type Parsed<T> = Result<T, String>;
 /// The sentence that permits an open relay, in so many words.
 pub(super) const OPEN_RELAY_WANTED: &str = relay_core::policy::audit::OPEN_RELAY_PHRASE;
 
+/// As long as an entry of a list may live; nobody means more.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     match humantime::parse_duration(text) {
+        Ok(duration) if duration > DURATION_MAX => {
+            Err("longer than a hundred years; write for example 30s, 10min, 1h or 5days".into())
+        }
         Ok(duration) if duration >= Duration::from_secs(1) => Ok(duration),
         Ok(_) => Err("shorter than a second; write for example 30s".into()),
         Err(_) => Err("not a duration; write for example 30s, 10min, 1h or 5days".into()),
@@ -68,6 +74,9 @@ pub(super) fn host(text: &str) -> Parsed<Host> {
         return Ok(Host { host: address.to_string(), port: 25 });
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
+        if address.port() == 0 {
+            return Err(remedy());
+        }
         return Ok(Host { host: address.ip().to_string(), port: address.port() });
     }
     let (name, port) = match text.split_once(':') {
@@ -193,7 +202,7 @@ mod tests {
         assert_eq!(host("192.0.2.1").unwrap().to_string(), "192.0.2.1:25");
         assert_eq!(host("[2001:db8::1]:24").unwrap().to_string(), "[2001:db8::1]:24");
         assert_eq!(host("2001:db8::1").unwrap().to_string(), "[2001:db8::1]:25");
-        for wrong in ["", ":25", "mail:0", "mail:70000", "a b:25", "mail:25:25"] {
+        for wrong in ["", ":25", "mail:0", "192.0.2.1:0", "mail:70000", "a b:25", "mail:25:25"] {
             assert!(host(wrong).is_err(), "{wrong}");
         }
     }

@@ -25,6 +25,8 @@ pub struct ExplainQuery {
 pub struct EdgeExplain {
     pub address: IpAddr,
     pub port: u16,
+    /// `native`, `generic` or `userspace`, as in the status.
+    pub mode: String,
     /// What the maps themselves answer.
     pub verdict: PacketVerdict,
     /// The prefix of the entry that decided.
@@ -48,6 +50,7 @@ pub struct ExplainRow {
     pub row: Row,
     /// Whether the row speaks about this port.
     pub in_scope: bool,
+    /// Dropped by the row's rule, which other rows may share.
     pub packets: u64,
 }
 

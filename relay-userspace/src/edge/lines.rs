@@ -20,6 +20,8 @@ const LINE_BYTES_MAX: usize = 1024;
 /// One line as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Its number in the file, from 1.
+    pub number: usize,
     pub prefix: IpNet,
     pub scope: Option<Scope>,
     pub ttl: Option<Duration>,
@@ -33,7 +35,7 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Line>, Problem> {
     let mut wrong_count = 0u64;
     for (index, raw) in text.split(|&byte| byte == b'\n').enumerate() {
         match parse_line(raw) {
-            Ok(Some(line)) => lines.push(line),
+            Ok(Some(line)) => lines.push(Line { number: index + 1, ..line }),
             Ok(None) => {}
             Err(why) => {
                 wrong_count += 1;
@@ -76,7 +78,7 @@ fn parse_line(raw: &[u8]) -> Result<Option<Line>, String> {
         return Ok(None);
     }
     let prefix = prefix::parse(&words.join(" ")).map_err(|error| error.to_string())?;
-    let mut line = Line { prefix, scope: None, ttl: None, comment: comment.to_owned() };
+    let mut line = Line { number: 0, prefix, scope: None, ttl: None, comment: comment.to_owned() };
     for option in options {
         match option.split_once('=') {
             Some(("scope", name)) if line.scope.is_none() => {

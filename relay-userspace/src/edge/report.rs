@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
 use relay_common::parse::Family;
-use relay_common::totals::Totals;
+use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
@@ -58,6 +58,7 @@ impl<F: Filter> Edge<F> {
             ("passed", of_both(Totals::passed)),
             ("passed, allowed", totals.allowed()),
             ("passed, not TCP", totals.not_tcp()),
+            ("not IP", totals.get(Counter::NotIp)),
             ("dropped IPv4", totals.dropped(Family::V4)),
             ("dropped IPv6", totals.dropped(Family::V6)),
             ("dropped", of_both(Totals::dropped)),
@@ -123,6 +124,7 @@ impl<F: Filter> Edge<F> {
         Ok(EdgeExplain {
             address: source.addr(),
             port: query.port,
+            mode: self.filter.attachment().mode.name().to_owned(),
             verdict,
             decided_by,
             desired,

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, bail};
 
-/// RTF_UP and RTF_GATEWAY of route(8).
-const UP: u32 = 1;
+/// RTF_UP and RTF_REJECT of linux/route.h: usable, and not a route that refuses.
+const UP: u32 = 0x0001;
+const REJECT: u32 = 0x0200;
 
 /// The interface of the default route, IPv4 before IPv6; of several the one with the lowest
 /// metric.
@@ -34,7 +35,7 @@ fn of_v4(table: &str) -> Option<String> {
         let [interface, "00000000", _, flags, _, _, metric, "00000000", ..] = fields[..] else {
             return None;
         };
-        let up = u32::from_str_radix(flags, 16).ok()? & UP != 0;
+        let up = u32::from_str_radix(flags, 16).ok()? & (UP | REJECT) == UP;
         up.then_some((metric.parse::<u32>().ok()?, interface.to_owned()))
     });
     routes.min().map(|(_, interface)| interface)
@@ -49,7 +50,7 @@ fn of_v6(table: &str) -> Option<String> {
         let [destination, "00", _, _, _, metric, _, _, flags, interface] = fields[..] else {
             return None;
         };
-        let up = u32::from_str_radix(flags, 16).ok()? & UP != 0;
+        let up = u32::from_str_radix(flags, 16).ok()? & (UP | REJECT) == UP;
         let metric = u32::from_str_radix(metric, 16).ok()?;
         (destination == anywhere && up && interface != "lo").then(|| (metric, interface.to_owned()))
     });
@@ -65,6 +66,7 @@ mod tests {
         let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\n\
                      wlan0\t00000000\t0100A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
                      eth0\t00000000\t0101A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+                     *\t00000000\t00000000\t0201\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n\
                      down0\t00000000\t0101A8C0\t0002\t0\t0\t1\t00000000\t0\t0\t0\n";
         assert_eq!(of_v4(table).as_deref(), Some("eth0"));

@@ -33,6 +33,9 @@ struct Care {
     force: bool,
     /// Refuse entries that an allow entry leaves without effect.
     refuse_shadowed: bool,
+    /// The file that is imported, and in which of its lines a prefix stands.
+    file: String,
+    lines: BTreeMap<IpNet, usize>,
 }
 
 impl<F: Filter> Edge<F> {
@@ -56,7 +59,13 @@ impl<F: Filter> Edge<F> {
                 expires,
             })
             .collect();
-        let care = Care { session: request.session, force: request.force, refuse_shadowed: true };
+        let care = Care {
+            session: request.session,
+            force: request.force,
+            refuse_shadowed: true,
+            file: String::new(),
+            lines: BTreeMap::new(),
+        };
         self.check_rows(list, &rows, &care, now)?;
         self.put_rows(list, &rows, None, now)
     }
@@ -78,6 +87,7 @@ impl<F: Filter> Edge<F> {
         let rule = format!("import {}", query.name);
         // A prefix that stands twice in the file means what its last line says.
         let mut rows = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
         for line in lines {
             let row = Row {
                 prefix: line.prefix,
@@ -87,14 +97,22 @@ impl<F: Filter> Edge<F> {
                 source: source.clone(),
                 comment: line.comment,
                 created: Time(now.wall_s()),
-                expires: expiry(line.ttl, now)
-                    .map_err(|why| invalid(format!("{}: {}: {why}", query.name, line.prefix)))?,
+                expires: expiry(line.ttl, now).map_err(|why| {
+                    invalid(format!("{}:{}: {}: {why}", query.name, line.number, line.prefix))
+                })?,
             };
             rows.insert(line.prefix, row);
+            numbers.insert(line.prefix, line.number);
         }
         let rows: Vec<Row> = rows.into_values().collect();
         // In a list of thousands a line without effect is no mistake of its author.
-        let care = Care { session: query.session, force: query.force, refuse_shadowed: false };
+        let care = Care {
+            session: query.session,
+            force: query.force,
+            refuse_shadowed: false,
+            file: query.name.clone(),
+            lines: numbers,
+        };
         self.check_rows(list, &rows, &care, now)?;
         self.put_rows(list, &rows, query.replace.then_some(source.as_str()), now)
     }
@@ -129,7 +147,6 @@ impl<F: Filter> Edge<F> {
         }
         let protected = (self.protected)();
         let mut refused = Vec::new();
-        let mut count = 0u64;
         for row in rows {
             let protected = with_session(&protected, care.session, row.scope);
             let checked = check(row.prefix, row.scope, &protected, &self.desired, now.wall_s());
@@ -138,12 +155,18 @@ impl<F: Filter> Edge<F> {
                 continue;
             }
             if let Err(why) = checked {
-                count += 1;
-                if refused.len() < REFUSALS_MAX {
-                    refused.push(why.to_string());
-                }
+                refused.push((care.lines.get(&row.prefix), why));
             }
         }
+        let count = refused.len();
+        // In the order of the file, or of the command line.
+        refused.sort_by_key(|(line, _)| *line);
+        refused.truncate(REFUSALS_MAX);
+        let told = refused.into_iter().map(|(line, why)| match line {
+            Some(line) => format!("{}:{line}: {why}", care.file),
+            None => why.to_string(),
+        });
+        let refused: Vec<String> = told.collect();
         let Some(first) = refused.first() else { return Ok(()) };
         let more = if count > 1 { format!("; {} more like it", count - 1) } else { String::new() };
         Err(Problem::new(Code::Refused, format!("{first}{more}; nothing was changed"))

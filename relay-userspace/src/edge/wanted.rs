@@ -114,7 +114,7 @@ impl Desired {
                      {max}; nothing was changed"
                 );
                 return Err(Problem::new(Code::Refused, message)
-                    .remedy("remove entries, join prefixes, or raise the size of the maps"));
+                    .remedy("remove entries, join prefixes, or raise filter.max_entries"));
             }
         }
         Ok(())

@@ -135,15 +135,21 @@ impl Spool {
         if message.recipients.is_empty() {
             return Err(StoreError::NoRecipients);
         }
-        let disk = nix::sys::statvfs::statvfs(&self.0.folder)
-            .map_err(|errno| StoreError::from(std::io::Error::from(errno)))?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < self.0.settings.free_bytes_min {
-            let reserve = self.0.settings.free_bytes_min;
+        if let Some((free, reserve)) = self.short_of_space()? {
             return Err(StoreError::Full(format!("{free} octets free, {reserve} are kept")));
         }
         let received = SystemTime::now();
         Ok(MessageWriter::new(self.clone(), self.allocate_at(received), message, received))
+    }
+
+    /// The octets that are free and those that are to be, where there are too few: new messages
+    /// are refused.
+    pub fn short_of_space(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let disk = nix::sys::statvfs::statvfs(&self.0.folder)
+            .map_err(|errno| StoreError::from(std::io::Error::from(errno)))?;
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let reserve = self.0.settings.free_bytes_min;
+        Ok((free < reserve).then_some((free, reserve)))
     }
 
     /// A queue id for a message that comes in with `Attempt::report`.

@@ -65,6 +65,14 @@ async fn status(State(shared): Relay) -> Answered<RelayStatus> {
             }
         }
     }
+    if let Some((free, reserve)) = shared.spool.short_of_space()? {
+        notices.push(format!(
+            "new mail is refused with 452: {} MiB free for the queue, below queue.min_free of {} \
+             MiB",
+            free >> 20,
+            reserve >> 20
+        ));
+    }
     if queue.quarantined > 0 {
         notices.push(format!("{} damaged messages were put aside in the queue", queue.quarantined));
     }

@@ -83,7 +83,9 @@ fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::R
     let listeners = listener::bind_all(&config.listeners)?;
     let control = ControlSocket::bind(&config.server.relay_socket(), Some(identity.gid.as_raw()))?;
     let tls = match &config.tls.files {
-        Some((certificate, key)) => tls::load(certificate, key)?,
+        Some((certificate, key)) => {
+            tls::load(certificate, key).context("tls.certificate, tls.key")?
+        }
         None => tls::load_or_make(&files.tls, &config.server.hostname, SystemTime::now())?,
     };
     let smart_host_password = match &config.relay.smart_host_account {

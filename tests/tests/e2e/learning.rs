@@ -167,3 +167,15 @@ fn an_answer_that_is_an_error_is_no_opinion() -> Result<()> {
     ensure!(reply.starts_with("250"), "{reply}");
     world.stop()
 }
+
+#[test]
+fn explain_asks_the_block_lists_only_for_a_listener_that_does() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world.start(CONFIG)?;
+    let mx = world.cli_ok(&["explain", LISTED])?;
+    ensure!(mx.contains("dnsbl Test List") && mx.contains("127.0.0.2"), "{mx}");
+    let submission = world.cli_ok(&["explain", LISTED, "--port", "587"])?;
+    ensure!(!submission.contains("dnsbl"), "{submission}");
+    world.stop()
+}

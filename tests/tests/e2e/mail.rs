@@ -4,6 +4,7 @@ use std::{fs, process::Stdio};
 
 use anyhow::{Result, ensure};
 use postern_tests::{
+    dialogue::Dialogue,
     process::{Process, output, until},
     recorder::Recorder,
     world::{HONEST, World},
@@ -171,5 +172,20 @@ fn what_the_inside_host_refuses_comes_back_as_a_report_and_a_report_never_does()
             "the report lacks {part:?}:\n{text}"
         );
     }
+    world.stop()
+}
+
+#[test]
+fn a_disk_that_is_too_full_is_told_to_the_sender_and_in_the_status() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("[queue]\nmin_free = \"1000000GiB\"\n")?;
+    let status = world.cli_ok(&["status"])?;
+    ensure!(status.contains("refused with 452") && status.contains("queue.min_free"), "{status}");
+    let mut smtp = Dialogue::open(&world.out, HONEST, "203.0.113.1:25")?;
+    smtp.say("EHLO honest.test")?;
+    smtp.say("MAIL FROM:<friend@foreign.test>")?;
+    smtp.say("RCPT TO:<user@inside.test>")?;
+    let reply = smtp.say("DATA")?;
+    ensure!(reply.starts_with("452"), "{reply}");
     world.stop()
 }

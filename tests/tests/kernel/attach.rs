@@ -233,6 +233,12 @@ fn what_is_missing_is_said() {
     let settings = KernelSettings { interface: "eth9".into(), ..wire.settings() };
     let error = wire.try_open(&settings).unwrap_err();
     assert_eq!(error.to_string(), "there is no network interface named eth9");
+    assert!(!wire.pin_dir().join("v1").exists(), "an attempt that failed leaves no folders");
+    let full = wire.pins.path().join("full");
+    std::fs::create_dir_all(full.join("of things")).unwrap();
+    let settings = KernelSettings { pin_dir: full, ..wire.settings() };
+    let error = wire.try_open(&settings).unwrap_err();
+    assert!(matches!(error, AttachError::NotEmpty { .. }), "{error:?}");
     let settings = KernelSettings { pin_dir: "/proc/nowhere".into(), ..wire.settings() };
     let error = wire.try_open(&settings).unwrap_err();
     assert!(matches!(error, AttachError::Bpffs { .. }), "{error:?}");

@@ -64,11 +64,14 @@ impl Check<'_> {
             }
             (None, None) => Some(checked::TlsFiles { files: None }),
             (Some(_), None) => {
-                self.missing("tls.key", "missing; a certificate needs its key");
+                let beside = [&file.certificate];
+                self.missing_beside(&beside, "tls.key", "missing; a certificate needs its key");
                 None
             }
             (None, Some(_)) => {
-                self.missing("tls.certificate", "missing; a key needs its certificate");
+                let beside = [&file.key];
+                let problem = "missing; a key needs its certificate";
+                self.missing_beside(&beside, "tls.certificate", problem);
                 None
             }
         }

@@ -6,6 +6,7 @@ use relay_core::policy::{
     audit::{self, ListenerReach},
     relay::Sources,
 };
+use toml::Spanned;
 
 use super::Check;
 use crate::config::{
@@ -18,16 +19,15 @@ const DNSBL_REPLY: &str = "{address} is listed by {name}";
 impl Check<'_> {
     pub(super) fn listeners(
         &mut self,
-        written: &[file::Listener],
+        written: &[Spanned<file::Listener>],
     ) -> Option<Vec<checked::Listener>> {
         let default = std::mem::take(&mut self.default.listener);
         let written = if written.is_empty() { &default[..] } else { written };
-        let listeners: Vec<_> =
-            written.iter().map(|listener| self.listener(listener, &default[0])).collect();
-        let listeners: Vec<checked::Listener> = listeners.into_iter().collect::<Option<_>>()?;
+        let listeners =
+            self.each(written, |check, listener| check.listener(listener, default[0].get_ref()))?;
         let mut seen = std::collections::HashSet::new();
         let mut addresses = std::collections::HashSet::new();
-        for (listener, file) in listeners.iter().zip(written) {
+        for (listener, file) in listeners.iter().zip(written.iter().map(Spanned::get_ref)) {
             if let Some(name) = file.name.as_ref().filter(|_| !seen.insert(&listener.name)) {
                 self.fail("listener.name", name, "used twice; give each listener its own name");
             }
@@ -108,11 +108,13 @@ impl Check<'_> {
         None
     }
 
-    pub(super) fn domains(&mut self, written: &[file::Domain]) -> Option<Vec<checked::Domain>> {
-        let domains: Vec<_> = written.iter().map(|domain| self.domain(domain)).collect();
-        let domains: Vec<checked::Domain> = domains.into_iter().collect::<Option<_>>()?;
+    pub(super) fn domains(
+        &mut self,
+        written: &[Spanned<file::Domain>],
+    ) -> Option<Vec<checked::Domain>> {
+        let domains = self.each(written, Self::domain)?;
         let mut seen = std::collections::HashSet::new();
-        for (domain, file) in domains.iter().zip(written) {
+        for (domain, file) in domains.iter().zip(written.iter().map(Spanned::get_ref)) {
             if let Some(name) = file.name.as_ref().filter(|_| !seen.insert(&domain.pattern)) {
                 self.fail("domain.name", name, "listed twice; remove one");
             }
@@ -166,7 +168,8 @@ impl Check<'_> {
             (Some(account), Some(file)) => Some((account, file)),
             (None, None) => None,
             _ => {
-                self.missing(
+                self.missing_beside(
+                    &[&file.smart_host_account, &file.smart_host_password_file],
                     "relay.smart_host_account",
                     "an account and a password file go together; write both or neither",
                 );
@@ -174,7 +177,8 @@ impl Check<'_> {
             }
         };
         if let (Some(_), Some(OutboundTls::Off | OutboundTls::Offer)) = (&smart_host_account, tls) {
-            self.missing(
+            self.missing_beside(
+                &[&file.smart_host_tls, &file.smart_host_account],
                 "relay.smart_host_tls",
                 "a password goes only over checked TLS; write smart_host_tls = \"verify\"",
             );
@@ -189,9 +193,11 @@ impl Check<'_> {
         })
     }
 
-    pub(super) fn dnsbls(&mut self, written: &[file::Dnsbl]) -> Option<Vec<checked::Dnsbl>> {
-        let lists: Vec<_> = written.iter().map(|list| self.dnsbl(list)).collect();
-        lists.into_iter().collect()
+    pub(super) fn dnsbls(
+        &mut self,
+        written: &[Spanned<file::Dnsbl>],
+    ) -> Option<Vec<checked::Dnsbl>> {
+        self.each(written, Self::dnsbl)
     }
 
     pub(super) fn dnsbl(&mut self, file: &file::Dnsbl) -> Option<checked::Dnsbl> {

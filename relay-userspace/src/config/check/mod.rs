@@ -7,7 +7,7 @@ mod host;
 mod limits;
 mod mail;
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
@@ -21,6 +21,9 @@ pub(super) struct Check<'a> {
     pub(super) source: Source<'a>,
     pub(super) default: File,
     pub(super) errors: Vec<ConfigError>,
+    /// Where to look for what is missing: one of several tables of a name, or the key that asks
+    /// for another.
+    pub(super) place: Option<Range<usize>>,
 }
 
 type Text = Option<Spanned<String>>;
@@ -34,8 +37,30 @@ impl Check<'_> {
     }
 
     fn missing(&mut self, key: &str, problem: &str) {
-        let error = self.source.error(None, key, "", problem);
+        let error = self.source.error(self.place.clone(), key, "", problem);
         self.errors.push(error);
+    }
+
+    /// As [`Self::missing`], at the first of `keys` that is written.
+    fn missing_beside(&mut self, keys: &[&Text], key: &str, problem: &str) {
+        self.place = keys.iter().find_map(|key| key.as_ref()).map(Spanned::span);
+        self.missing(key, problem);
+        self.place = None;
+    }
+
+    /// Checks each of several tables of one name.
+    fn each<T, C>(
+        &mut self,
+        tables: &[Spanned<T>],
+        mut check: impl FnMut(&mut Self, &T) -> Option<C>,
+    ) -> Option<Vec<C>> {
+        let mut checked = Vec::new();
+        for table in tables {
+            self.place = Some(table.span());
+            checked.push(check(self, table.get_ref()));
+        }
+        self.place = None;
+        checked.into_iter().collect()
     }
 
     fn text<T>(

@@ -23,8 +23,8 @@ pub enum AttachError {
     Occupied { interface: String, id: u32, name: String },
 
     #[error(
-        "the driver of {interface} runs no XDP programs ({source}): permit the generic mode, or \
-         choose another interface"
+        "the driver of {interface} runs no XDP programs: permit the generic mode with \
+         filter.allow_generic, or choose another interface"
     )]
     NoNative { interface: String, source: io::Error },
 
@@ -33,6 +33,13 @@ pub enum AttachError {
 
     #[error("{} cannot be used to keep the kernel filter's maps: {source}", path.display())]
     Bpffs { path: PathBuf, source: io::Error },
+
+    #[error(
+        "filter.pin_dir {} is no BPF file system and holds files, which a mount there would hide: \
+         name a folder under /sys/fs/bpf, or an empty one",
+        path.display()
+    )]
+    NotEmpty { path: PathBuf },
 
     #[error("another process owns the kernel filter kept in {}", path.display())]
     InUse { path: PathBuf },

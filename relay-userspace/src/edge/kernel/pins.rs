@@ -24,6 +24,15 @@ pub(super) struct Pins {
     _lock: Flock<File>,
 }
 
+impl Drop for Pins {
+    /// An attempt that failed leaves no empty folders.
+    fn drop(&mut self) {
+        let own = self.dir.ancestors().take(3);
+        // Refused where a folder holds something, or is where the file system is mounted.
+        let _ = own.map(fs::remove_dir).find(Result::is_err);
+    }
+}
+
 impl Pins {
     /// Makes the directory and mounts a BPF file system for it, where either is missing.
     pub(super) fn open(pin_dir: &Path, interface: &str) -> Result<Self, AttachError> {
@@ -91,16 +100,15 @@ impl Pins {
         MAPS.iter().try_for_each(|name| self.remove(&staged(name)))
     }
 
-    /// Detaches the program and removes everything.
-    pub(super) fn remove_all(&self) -> Result<(), AttachError> {
+    /// Detaches the program and removes everything. The folder goes with this.
+    pub(super) fn remove_all(self) -> Result<(), AttachError> {
         let path = self.dir.join(LINK);
         let detached = Link::from_pin(&path).and_then(|link| link.map_or(Ok(()), |l| l.detach()));
         detached.map_err(|source| AttachError::Bpffs { path, source })?;
         self.remove(LINK)?;
         self.discard_staged()?;
         MAPS.iter().try_for_each(|name| self.remove(name))?;
-        fs::remove_dir(&self.dir)
-            .map_err(|source| AttachError::Bpffs { path: self.dir.clone(), source })
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<(), AttachError> {
@@ -125,6 +133,10 @@ fn staged(name: &str) -> String {
     format!("{name}_new")
 }
 
+fn holds_something(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
 fn ensure_bpffs(pin_dir: &Path) -> Result<(), AttachError> {
     let failed = |source: io::Error| AttachError::Bpffs { path: pin_dir.to_owned(), source };
     let existing = pin_dir
@@ -137,6 +149,9 @@ fn ensure_bpffs(pin_dir: &Path) -> Result<(), AttachError> {
     }
     let target = if pin_dir.starts_with(SYSTEM_MOUNT) {
         Path::new(SYSTEM_MOUNT)
+    } else if holds_something(pin_dir) {
+        // A mount would hide it.
+        return Err(AttachError::NotEmpty { path: pin_dir.to_owned() });
     } else {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(pin_dir).map_err(failed)?;
         pin_dir
