@@ -101,6 +101,9 @@ pub struct Health {
     pub drift: u64,
     pub reconciliations: u64,
     pub clock_steps: u64,
+    /// Times that the filter had lost its interface and was attached again.
+    #[serde(default)]
+    pub reattached: u64,
     pub bans_capped: u64,
     pub bans_protected: u64,
 }

@@ -51,6 +51,10 @@ pub trait Filter: Send {
     /// Sets a rule's hits to nothing, before its id is given to another rule.
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
 
+    /// Sees that the lists are still enforced: an interface that went away and came back has lost
+    /// the program. Says whether it had to be attached again.
+    fn keep_attached(&mut self) -> Result<bool, FilterError>;
+
     /// Where the lists are enforced, as it is now.
     fn attachment(&self) -> Attachment;
 }

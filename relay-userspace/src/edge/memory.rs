@@ -135,6 +135,10 @@ impl Filter for MemoryFilter {
         Ok(())
     }
 
+    fn keep_attached(&mut self) -> Result<bool, FilterError> {
+        Ok(false)
+    }
+
     fn attachment(&self) -> Attachment {
         Attachment { interface: None, mode: Mode::Memory, program_id: None }
     }

@@ -91,6 +91,9 @@ impl Filter for Probe {
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.with(|filter| filter.reset_rule(rule))
     }
+    fn keep_attached(&mut self) -> Result<bool, FilterError> {
+        self.write(|filter| filter.keep_attached())
+    }
     fn attachment(&self) -> Attachment {
         self.with(|filter| filter.attachment())
     }
