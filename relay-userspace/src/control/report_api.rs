@@ -19,6 +19,14 @@ pub struct ExplainQuery {
     pub port: u16,
 }
 
+/// The answer of `POST /v1/judge`, whose body is an [`ExplainQuery`]: what becomes of a connection
+/// that no program in the kernel has judged. It is counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judged {
+    pub verdict: PacketVerdict,
+}
+
 /// What the filter would do with a packet, and by which row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
