@@ -29,12 +29,11 @@ use relay_core::{
 };
 
 use super::{
-    source::{Source, filter_verdict},
+    source::Source,
     state::{Listener, Shared},
 };
 use crate::{
     auth,
-    control::api::PacketVerdict,
     dns::Reverse,
     queue::{MessageWriter, NewMessage, NewRecipient, Route, StoreError},
 };
@@ -72,8 +71,7 @@ impl Questions {
         if !self.shared.filter_here {
             return None;
         }
-        let verdict = filter_verdict(&self.shared, self.source.address).await?;
-        if verdict != PacketVerdict::Denied {
+        if !self.source.is_denied(&self.shared).await {
             return None;
         }
         self.shared.counters.connections_denied.add();

@@ -179,3 +179,14 @@ fn explain_asks_the_block_lists_only_for_a_listener_that_does() -> Result<()> {
     ensure!(!submission.contains("dnsbl"), "{submission}");
     world.stop()
 }
+
+#[test]
+fn a_listed_partner_on_the_allow_list_is_heard_also_where_nothing_is_denied() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world.start(CONFIG)?;
+    world.cli_ok(&["allow", "add", LISTED])?;
+    let reply = attempt(&world, LISTED, "203.0.113.1:25", "user@inside.test")?;
+    ensure!(reply.starts_with("250"), "a partner was refused: {reply}");
+    world.stop()
+}

@@ -113,12 +113,17 @@ impl Pins {
 
     fn remove(&self, name: &str) -> Result<(), AttachError> {
         let path = self.dir.join(name);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(AttachError::Bpffs { path, source })
-            }
-            _ => Ok(()),
+        gone(fs::remove_file(&path), &path)
+    }
+}
+
+/// What somebody has removed by hand is gone, which is all that was wanted.
+fn gone(removed: io::Result<()>, path: &Path) -> Result<(), AttachError> {
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(AttachError::Bpffs { path: path.to_owned(), source })
         }
+        _ => Ok(()),
     }
 }
 
