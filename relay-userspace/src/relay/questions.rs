@@ -164,7 +164,7 @@ impl Questions {
         let accepted = decision.accepted().copied();
         tracing::info!(
             source = %self.source.address, listener = self.listener.name,
-            recipient = %rcpt.forward_path, accepted = accepted.is_some(), rule = decision.rule,
+            recipient = rcpt.forward_path.to_string(), accepted = accepted.is_some(), rule = decision.rule,
             reason = decision.reason, "recipient"
         );
         let refusal = match decision.outcome {
