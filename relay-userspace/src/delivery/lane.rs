@@ -52,8 +52,16 @@ pub(super) struct Lane {
     /// Connections, and those of them that wait for a job.
     pub(super) links: AtomicUsize,
     pub(super) idle: AtomicUsize,
-    /// Until when, and why, the destination is left alone.
-    suspended: Mutex<Option<(Instant, String)>>,
+    suspended: Mutex<Option<Suspension>>,
+}
+
+/// Until when, and why, a destination is left alone.
+#[derive(Debug)]
+struct Suspension {
+    until: Instant,
+    reason: String,
+    /// [`Spool::retries_asked`] when the attempt began that failed: a later one ends this.
+    retries_asked: u64,
 }
 
 impl Lane {
@@ -86,18 +94,20 @@ impl Lane {
         while self.pop().is_some() {}
     }
 
-    pub(super) fn suspension(&self) -> Option<String> {
+    pub(super) fn suspension(&self, retries_asked: u64) -> Option<String> {
         let mut suspended = self.suspended.lock().expect("no panic while it is held");
-        if suspended.as_ref().is_some_and(|(until, _)| *until <= Instant::now()) {
+        let is_over =
+            |it: &Suspension| it.until <= Instant::now() || it.retries_asked != retries_asked;
+        if suspended.as_ref().is_some_and(is_over) {
             *suspended = None;
         }
-        suspended.as_ref().map(|(_, reason)| reason.clone())
+        suspended.as_ref().map(|it| it.reason.clone())
     }
 
-    pub(super) fn suspend(&self, pause: Duration, reason: &str) {
-        let until = Instant::now() + pause;
+    pub(super) fn suspend(&self, pause: Duration, reason: &str, retries_asked: u64) {
+        let (until, reason) = (Instant::now() + pause, reason.to_owned());
         *self.suspended.lock().expect("no panic while it is held") =
-            Some((until, reason.to_owned()));
+            Some(Suspension { until, reason, retries_asked });
     }
 
     /// The next job; with an open connection waits `linger` for one.
@@ -178,7 +188,7 @@ async fn attempt(
     };
     let reached = match &lane.target {
         Err(reason) => Reached::Nobody { reason: (*reason).to_owned(), status: None },
-        Ok(hop) => reach::deliver(&context.settings, lane, hop, link, outgoing, &message).await,
+        Ok(hop) => reach::deliver(context, lane, hop, link, outgoing, &message).await,
     };
     let outcome = verdict::attempt(context, job, &message, &reached, SystemTime::now()).await;
     record(context, outcome).await;

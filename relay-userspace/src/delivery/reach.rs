@@ -1,6 +1,6 @@
 //! From a next hop's names to a connection, and one message over it.
 
-use super::lane::Lane;
+use super::lane::{Context, Lane};
 use super::link::{Link, Stream, TlsStart};
 use super::settings::{DeliverySettings, HostPort, NextHop};
 use crate::queue::LoadedMessage;
@@ -29,7 +29,7 @@ pub(super) enum Reached {
 /// Sends one message: over `link` if it is still good, else over a new connection to the first
 /// host that takes one, which is left in `link`.
 pub(super) async fn deliver(
-    settings: &DeliverySettings,
+    context: &Context,
     lane: &Lane,
     hop: &NextHop,
     link: &mut Option<Link>,
@@ -45,12 +45,13 @@ pub(super) async fn deliver(
         }
     }
     *link = None;
-    if let Some(reason) = lane.suspension() {
+    let (settings, retries_asked) = (&context.settings, context.spool.retries_asked());
+    if let Some(reason) = lane.suspension(retries_asked) {
         return Reached::Nobody { reason, status: None };
     }
     let reached = connect(settings, hop, link, outgoing, message).await;
     if let Reached::Nobody { reason, status: None } = &reached {
-        lane.suspend(settings.suspend, reason);
+        lane.suspend(settings.suspend, reason, retries_asked);
     }
     reached
 }

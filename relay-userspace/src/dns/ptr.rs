@@ -33,8 +33,16 @@ impl Reverse {
     }
 }
 
-/// Bounded by twice the resolver's deadline: the names are confirmed at the same time.
+/// All of it within the resolver's deadline, as mail waits for it.
 pub async fn reverse(resolver: &Resolver, address: IpAddr) -> Reverse {
+    let deadline = resolver.deadline();
+    match tokio::time::timeout(deadline, confirmed(resolver, address)).await {
+        Ok(found) => found,
+        Err(_) => Reverse::Unavailable(DnsError::Timeout(deadline)),
+    }
+}
+
+async fn confirmed(resolver: &Resolver, address: IpAddr) -> Reverse {
     let address = address.to_canonical();
     let mut names = match resolver.ptr(address).await {
         Ok(answer) => answer.records,
@@ -64,6 +72,8 @@ pub async fn reverse(resolver: &Resolver, address: IpAddr) -> Reverse {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, time::Instant};
+
     use super::*;
     use crate::dns::test_server::{Behaviour, TestServer, resolver};
 
@@ -88,5 +98,30 @@ mod tests {
         assert!(matches!(ask("192.0.2.4").await, Reverse::Unavailable(DnsError::Server(_))));
         assert_eq!(ask("192.0.2.5").await, Reverse::None);
         assert_eq!(ask("192.0.2.1").await.for_policy(), ReverseName::Verified("honest.example"));
+    }
+
+    /// A slow name and a silent address together cost one deadline, not one each.
+    #[tokio::test]
+    async fn the_name_and_its_confirmation_share_the_deadline() {
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let Behaviour::Records(slow, _) = Behaviour::ptr(&["silent.example."]) else {
+            unreachable!("a PTR is a record")
+        };
+        let server = TestServer::start(&[
+            ("1.2.0.192.in-addr.arpa", Behaviour::Held(Arc::clone(&gate), slow)),
+            ("silent.example", Behaviour::Silent),
+        ])
+        .await;
+        let resolver = resolver(&server);
+        let deadline = resolver.deadline();
+        tokio::spawn(async move {
+            tokio::time::sleep(deadline / 2).await;
+            gate.add_permits(1);
+        });
+        let started = Instant::now();
+        let found = reverse(&resolver, "192.0.2.1".parse().unwrap()).await;
+        assert!(matches!(found, Reverse::Unavailable(_)), "{found:?}");
+        assert_eq!(server.questions("silent.example"), 2, "A and AAAA were asked in time");
+        assert!(started.elapsed() < deadline * 5 / 4, "{:?}", started.elapsed());
     }
 }

@@ -165,6 +165,11 @@ impl Resolver {
         self.ask(&self.names, fqdn(name)?, RecordType::TXT, pick).await
     }
 
+    /// How long one question may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The names an address points to, as the reverse zone says, without trailing dots. Nothing
     /// confirms them; [`super::reverse`] does.
     pub async fn ptr(&self, address: IpAddr) -> Result<Answer<String>, DnsError> {

@@ -65,6 +65,7 @@ struct Inner {
     readers: Mutex<Vec<Reader>>,
     due: Arc<Notify>,
     damaged: AtomicU64,
+    retries: AtomicU64,
 }
 
 impl Drop for Inner {
@@ -119,6 +120,7 @@ impl Spool {
             readers: Mutex::new(Vec::new()),
             due,
             damaged: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
         })))
     }
 
@@ -223,6 +225,11 @@ impl Spool {
         self.0.damaged.load(Ordering::Relaxed)
     }
 
+    /// How often somebody has asked for a retry since the start: who does, expects a real attempt.
+    pub fn retries_asked(&self) -> u64 {
+        self.0.retries.load(Ordering::SeqCst)
+    }
+
     /// Records what came of an attempt, with the DSN if there is one, in one transaction.
     pub async fn record(&self, attempt: Attempt) -> Result<(), StoreError> {
         self.submit(Change::Record(Box::new(attempt))).await.map(|_| ())
@@ -251,6 +258,7 @@ impl Spool {
 
     /// Makes these messages due now; returns how many had recipients waiting.
     pub async fn retry(&self, messages: Vec<QueueId>) -> Result<u64, StoreError> {
+        self.0.retries.fetch_add(1, Ordering::SeqCst);
         let now_ms = to_ms(SystemTime::now());
         self.in_steps(messages, |messages| Change::Retry { messages, now_ms }).await
     }

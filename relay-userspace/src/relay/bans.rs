@@ -123,7 +123,7 @@ async fn carry_out_one(request: &BanRequest, edge: &Client, counters: &Counters)
                     source = %request.address, prefix = %answer.prefix, scope = %request.scope,
                     reason = %request.reason, rule = request.rule, evidence = request.evidence,
                     outcome = ?answer.outcome, until = answer.until.map(tracing::field::display),
-                    message = answer.message, "ban"
+                    note = answer.message, "ban"
                 );
                 return;
             }

@@ -68,7 +68,7 @@ pub async fn serve(
     tracing::info!(
         source = %source.address, port = peer.port(), accepted, refused,
         account = connection.session.account(), tls = connection.session.tls().is_some(),
-        duration_ms = started.elapsed().as_millis(), error = outcome.err().map(tracing::field::display),
+        duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX), error = outcome.err().map(tracing::field::display),
         "disconnect"
     );
 }

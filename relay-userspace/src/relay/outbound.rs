@@ -52,7 +52,11 @@ pub fn settings(
         }
         None => None,
     };
+    let defaults = DeliverySettings::default();
+    // Who wants retries more often than that wants attempts, not excuses.
+    let suspend = config.queue.retry.iter().fold(defaults.suspend, |least, &each| least.min(each));
     Ok(DeliverySettings {
+        suspend,
         hostname: config.server.hostname.clone(),
         inside: inside.collect(),
         smart_host,
@@ -68,7 +72,7 @@ pub fn settings(
             listeners: bound.iter().map(|bound| bound.address).collect(),
         },
         resolver: Arc::new(ByDns(shared.resolver.clone())),
-        ..DeliverySettings::default()
+        ..defaults
     })
 }
 

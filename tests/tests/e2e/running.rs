@@ -51,7 +51,7 @@ fn another_xdp_program_is_named_and_left_alone() -> Result<()> {
     let first = world.path("").display().to_string();
     let first = first.trim_end_matches('/');
     let pins = world.pins.display().to_string();
-    fs::write(&other, config.replace(first, &folder).replace(&pins, &format!("{pins}-other")))?;
+    fs::write(&other, config.replace(first, &folder).replace(&pins, &format!("{pins}/other")))?;
     let outcome = output(world.postern(&["run", "--config"]).arg(&other))?;
     let both = format!("{}{}", outcome.stdout, outcome.stderr);
     ensure!(!outcome.status.success() && both.contains("another XDP program"), "{both}");

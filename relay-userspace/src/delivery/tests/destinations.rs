@@ -5,6 +5,7 @@ use super::*;
 use relay_core::smtp::client::{ClientTls, PlainLogin};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_rustls::TlsAcceptor;
 
 /// An address where nobody listens.
@@ -61,6 +62,32 @@ async fn without_a_way_mail_waits_and_says_why() {
         assert!(listed[0].error.as_deref().unwrap().contains(reason), "{listed:?}");
         gateway.stop().await;
     }
+}
+
+/// While a host that was down is left alone, its mail is deferred without an attempt; but not what
+/// somebody asks to be tried now.
+#[tokio::test]
+async fn a_retry_that_is_asked_for_reaches_a_host_that_was_left_alone() {
+    let up = Arc::new(AtomicBool::new(false));
+    let script = {
+        let up = Arc::clone(&up);
+        move |line: &str| match line {
+            "connect" if !up.load(Ordering::SeqCst) => Answer::Drop,
+            _ => Answer::Usual,
+        }
+    };
+    let mut sink = Sink::start(Arc::new(script), None).await;
+    let suspend = Duration::from_secs(600);
+    let gateway = Gateway::start(DeliverySettings { suspend, ..to_sink(&sink) });
+    let first = gateway.send("s@y.example", &["a@x.example"], b"1\r\n").await;
+    gateway.until(|stats| stats.deferred == 1).await;
+    up.store(true, Ordering::SeqCst);
+    gateway.send("s@y.example", &["b@x.example"], b"2\r\n").await;
+    gateway.until(|stats| stats.deferred == 2).await;
+    assert_eq!(sink.connections(), 1, "it is left alone");
+    gateway.spool.retry(vec![first]).await.unwrap();
+    assert_eq!(sink.next().await.content, b"1\r\n");
+    gateway.stop().await;
 }
 
 /// A recipient that policy took as one of ours must not go out again: that would be a loop, or
