@@ -223,7 +223,11 @@ async fn ipv6_is_asked_of_lists_that_have_it_and_tested_by_itself() {
 #[tokio::test]
 async fn watching_tests_the_lists_and_ends_when_told() {
     let server = server_of("bl", &[]).await;
-    let settings = DnsblSettings { zones: vec![zone("bl")], ..DnsblSettings::default() };
+    let settings = DnsblSettings {
+        zones: vec![zone("bl")],
+        recovery_interval: Duration::from_millis(20),
+        ..DnsblSettings::default()
+    };
     let service = Arc::new(DnsblService::new(resolver(&server), settings));
     let stop = CancellationToken::new();
     let watcher = tokio::spawn(service.clone().watch(stop.clone()));

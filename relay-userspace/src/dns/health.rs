@@ -15,7 +15,8 @@ impl DnsblService {
         self.test(|_| true).await;
     }
 
-    /// Tests on and on until it is told to stop; lists that do not count are tested more often.
+    /// Tests on and on until it is told to stop, the first time after a pause, since
+    /// [`Self::test_all`] has just been there; lists that do not count are tested more often.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         stop.run_until_cancelled(self.test_forever()).await;
     }
@@ -24,6 +25,7 @@ impl DnsblService {
         let mut all = tokio::time::interval(self.settings.health_interval);
         let mut broken = tokio::time::interval(self.settings.recovery_interval);
         // The first tick of an interval is now.
+        all.tick().await;
         broken.tick().await;
         loop {
             tokio::select! {
