@@ -9,13 +9,14 @@
 mod count;
 mod frame;
 mod lists;
+mod log;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use relay_common::parse::parse;
 use relay_common::totals::{Counter, is_v4_mapped};
-use relay_common::verdict::{Lists, decide};
+use relay_common::verdict::{Lists, Verdict, decide};
 
 /// `frags`: frames that do not fit a page arrive in pieces, and drivers refuse a program that does
 /// not say it can bear that. The headers are in the first piece.
@@ -37,7 +38,13 @@ fn postern(ctx: XdpContext) -> u32 {
     if let Some(entry) = verdict.entry() {
         count::rule(entry.rule, lists.now_s());
     }
-    if verdict.drops() { XDP_DROP } else { XDP_PASS }
+    match verdict {
+        Verdict::Denied(entry) => {
+            log::dropped(&ctx, &packet, &entry);
+            XDP_DROP
+        }
+        Verdict::Unguarded | Verdict::Allowed(_) | Verdict::Clean => XDP_PASS,
+    }
 }
 
 #[cfg(target_arch = "bpf")]

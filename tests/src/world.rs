@@ -115,7 +115,7 @@ impl World {
         self.path("run")
     }
 
-    /// Writes the configuration: the world's own part and `extra` behind it.
+    /// Writes the configuration: the world's own part, and `extra` over it, key by key.
     ///
     /// # Errors
     /// The folder cannot be written.
@@ -123,8 +123,17 @@ impl World {
         let text = CONFIG
             .replace("{folder}", &self.folder.path().display().to_string())
             .replace("{pins}", &self.pins.display().to_string());
+        let mut config: toml::Table = toml::from_str(&text)?;
+        for (name, value) in toml::from_str::<toml::Table>(extra)? {
+            match (config.get_mut(&name), value) {
+                (Some(toml::Value::Table(section)), toml::Value::Table(more)) => {
+                    section.extend(more)
+                }
+                (_, value) => drop(config.insert(name, value)),
+            }
+        }
         let file = self.path("postern.toml");
-        fs::write(&file, text + extra)?;
+        fs::write(&file, toml::to_string(&config)?)?;
         Ok(file)
     }
 

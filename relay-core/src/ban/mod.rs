@@ -73,6 +73,11 @@ impl BanPolicy {
             _ => self.scope,
         }
     }
+
+    /// All that a ban may ever close.
+    pub fn widest_scope(&self) -> Scope {
+        Reason::ALL.into_iter().fold(self.scope, |all, reason| all.union(self.scope_of(reason)))
+    }
 }
 
 /// What one offender is banned by: an IPv4 host, or an IPv6 /64, in which a host picks addresses
@@ -115,5 +120,7 @@ mod tests {
         let policy = BanPolicy::default();
         assert_eq!(policy.scope_of(Reason::Dnsbl), Scope::MX);
         assert_eq!(policy.scope_of(Reason::AuthFailure), Scope::SMTP);
+        assert_eq!(policy.widest_scope(), Scope::SMTP);
+        assert_eq!(BanPolicy { scope: Scope::ALL, ..policy }.widest_scope(), Scope::ALL);
     }
 }

@@ -10,6 +10,7 @@ use super::output::{counted, expiry, span, table};
 use super::session::{Exit, Failure, Session, exit_of};
 use crate::control::api::*;
 use crate::control::client::ClientError;
+use crate::edge::filter::Mode;
 
 /// Both answers, and what stands in the place of one that is missing.
 #[derive(Serialize)]
@@ -96,12 +97,16 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
         (health.write_failures, "writes to the filter failed"),
         (health.drift, "differences between lists and filter repaired"),
         (health.clock_steps, "times the clock was set"),
+        (health.reattached, "times the filter was attached again"),
         (health.bans_capped, "bans refused by a cap"),
         (health.bans_protected, "bans refused by a guardrail"),
     ] {
         if count > 0 {
             ill.push(format!("{count} {what}"));
         }
+    }
+    if edge.mode == Mode::Detached.name() {
+        ill.push("nobody is kept out: the filter is attached to nothing".to_owned());
     }
     if edge.rules_exhausted {
         ill.push("new rules share one counter, since all are taken".to_owned());

@@ -69,6 +69,7 @@ pub struct Filter {
     /// `None`: the interface of the default route.
     pub interface: Option<String>,
     pub allow_generic: bool,
+    pub log_drops: bool,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,

@@ -43,6 +43,7 @@ pub(super) struct Filter {
     pub(super) enforce: Text,
     pub(super) interface: Text,
     pub(super) allow_generic: Option<bool>,
+    pub(super) log_drops: Option<bool>,
     pub(super) pin_dir: Text,
     pub(super) max_entries: Number,
     pub(super) allow: Texts,

@@ -19,6 +19,14 @@ pub struct ExplainQuery {
     pub port: u16,
 }
 
+/// The answer of `POST /v1/judge`, whose body is an [`ExplainQuery`]: what becomes of a connection
+/// that no program in the kernel has judged. It is counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judged {
+    pub verdict: PacketVerdict,
+}
+
 /// What the filter would do with a packet, and by which row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,6 +112,9 @@ pub struct Health {
     pub drift: u64,
     pub reconciliations: u64,
     pub clock_steps: u64,
+    /// Times that the filter had lost its interface and was attached again.
+    #[serde(default)]
+    pub reattached: u64,
     pub bans_capped: u64,
     pub bans_protected: u64,
 }

@@ -263,11 +263,11 @@ impl Verdict {
             };
             tracing::info!(
                 queue_id = %self.message,
-                recipient = %recipient.address,
+                recipient = recipient.address,
                 host,
                 outcome,
-                reply = %reason,
-                rule = %recipient.rule,
+                reply = reason,
+                rule = recipient.rule,
                 attempts = recipient.attempts + 1,
                 dsn,
                 "delivery attempt"

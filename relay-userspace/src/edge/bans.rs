@@ -21,9 +21,14 @@ impl<F: Filter> Edge<F> {
         for (what, text) in [("rule", &request.rule), ("evidence", &request.evidence)] {
             check_text(what, text).map_err(|why| Problem::new(Code::Invalid, why))?;
         }
-        if request.rule.is_empty() || request.scope == Scope::NONE {
-            return Err(Problem::new(Code::Invalid, "a ban needs a rule and a scope"));
+        // Whoever asks talks to the internet: the policy says how far a ban goes, SSH for one.
+        let widest = self.settings.bans.widest_scope();
+        let scope = Scope::from_bits(request.scope.bits() & widest.bits());
+        if request.rule.is_empty() || scope == Scope::NONE {
+            let why = format!("a ban needs a rule, and a scope within {widest}");
+            return Err(Problem::new(Code::Invalid, why));
         }
+        let request = &BanRequest { scope, ..request.clone() };
         let now = self.now();
         let prefix = network_of(request.address);
         let answer = |outcome, message: String| BanAnswer {

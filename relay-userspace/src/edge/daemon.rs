@@ -12,7 +12,7 @@ use super::lines::Line;
 use super::state::Edge;
 use crate::control::api::{
     AddRequest, BanAnswer, BanRequest, Changed, Code, EdgeExplain, EdgeStats, EdgeStatus,
-    ExplainQuery, FlushRequest, ImportQuery, ListPage, ListQuery, Problem, RemoveRequest,
+    ExplainQuery, FlushRequest, ImportQuery, Judged, ListPage, ListQuery, Problem, RemoveRequest,
 };
 
 /// Requests that may wait for the owner; above it callers are told to come again.
@@ -29,6 +29,7 @@ enum Request {
     Page(List, ListQuery, Reply<ListPage>),
     Ban(BanRequest, Reply<BanAnswer>),
     Explain(ExplainQuery, Reply<EdgeExplain>),
+    Judge(ExplainQuery, Reply<Judged>),
     Status(Reply<EdgeStatus>),
     Stats(Reply<EdgeStats>),
     /// Look at the clock now.
@@ -103,6 +104,7 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         Request::Page(list, query, reply) => drop(reply.send(edge.page(list, &query))),
         Request::Ban(request, reply) => drop(reply.send(edge.ban(&request))),
         Request::Explain(query, reply) => drop(reply.send(edge.explain(&query))),
+        Request::Judge(query, reply) => drop(reply.send(edge.judge(&query))),
         Request::Status(reply) => drop(reply.send(edge.status())),
         Request::Stats(reply) => drop(reply.send(edge.stats())),
         Request::Tick(reply) => drop(reply.send(Ok(()))),
@@ -152,6 +154,10 @@ impl EdgeHandle {
 
     pub async fn explain(&self, query: ExplainQuery) -> Result<EdgeExplain, Problem> {
         self.ask(|reply| Request::Explain(query, reply)).await
+    }
+
+    pub async fn judge(&self, query: ExplainQuery) -> Result<Judged, Problem> {
+        self.ask(|reply| Request::Judge(query, reply)).await
     }
 
     pub async fn status(&self) -> Result<EdgeStatus, Problem> {

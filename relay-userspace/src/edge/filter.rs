@@ -42,6 +42,12 @@ pub trait Filter: Send {
     /// does. A v4-mapped source is judged as the IPv4 address it stands for, as sockets show it.
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError>;
 
+    /// Judges a connection at accept, where no program in the kernel has judged its packets, and
+    /// counts it as one packet. Where one has, this only asks.
+    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
+        self.verdict(source, class, now_s)
+    }
+
     /// Packets by what became of them, over all CPUs.
     fn totals(&self) -> Result<Totals, FilterError>;
 
@@ -50,6 +56,10 @@ pub trait Filter: Send {
 
     /// Sets a rule's hits to nothing, before its id is given to another rule.
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
+
+    /// Sees that the lists are still enforced: an interface that went away and came back has lost
+    /// the program. Says whether it had to be attached again.
+    fn keep_attached(&mut self) -> Result<bool, FilterError>;
 
     /// Where the lists are enforced, as it is now.
     fn attachment(&self) -> Attachment;

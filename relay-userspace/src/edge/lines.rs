@@ -113,6 +113,20 @@ pub fn check_text(what: &str, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A text made to pass [`check_text`]: its control characters are replaced, and its end is cut off
+/// where it is too long. For texts with parts that a stranger chose.
+pub fn fit_text(text: &str) -> String {
+    let mut fitted: String = text
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if fitted.len() > TEXT_BYTES_MAX {
+        fitted.truncate(fitted.floor_char_boundary(TEXT_BYTES_MAX - '…'.len_utf8()));
+        fitted.push('…');
+    }
+    fitted
+}
+
 /// The line that, imported at `wall_s`, makes the row again.
 pub fn format(row: &Row, wall_s: u64) -> String {
     let mut line = format!("{} scope={}", row.prefix, row.scope);
@@ -179,6 +193,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_fitted_text_passes(text in "\\PC{0,400}|.{0,400}|[\\x00-\\x1f]{0,400}") {
+            let fitted = fit_text(&text);
+            prop_assert_eq!(check_text("text", &fitted), Ok(()));
+            if check_text("text", &text).is_ok() {
+                prop_assert_eq!(fitted, text);
+            }
+        }
+
         #[test]
         fn a_row_survives_export_and_import(
             bits in any::<u128>(), len in 0u8..=128, scope in 1u8..16,

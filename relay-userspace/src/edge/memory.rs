@@ -36,20 +36,6 @@ impl MemoryFilter {
         }
     }
 
-    /// Judges a connection and counts it, as the kernel program would its packets.
-    pub fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Verdict {
-        let packet = Packet { source: source_of(source), class };
-        let verdict = self.decide(&packet, now_s);
-        self.totals.add(Counter::of_verdict(&packet, &verdict), 1);
-        if let Some(entry) = verdict.entry()
-            && entry.rule < layout::RULES
-        {
-            let slot = self.hits.entry(entry.rule).or_default();
-            *slot = slot.merge(RuleHits { hits: 1, last_s: u64::from(now_s) });
-        }
-        verdict
-    }
-
     fn decide(&self, packet: &Packet, now_s: u32) -> Verdict {
         verdict::decide(&At { filter: self, now_s }, self.guarded, packet)
     }
@@ -116,6 +102,19 @@ impl Filter for MemoryFilter {
         Ok(self.decide(&Packet { source: source_of(source), class }, now_s))
     }
 
+    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
+        let packet = Packet { source: source_of(source), class };
+        let verdict = self.decide(&packet, now_s);
+        self.totals.add(Counter::of_verdict(&packet, &verdict), 1);
+        if let Some(entry) = verdict.entry()
+            && entry.rule < layout::RULES
+        {
+            let slot = self.hits.entry(entry.rule).or_default();
+            *slot = slot.merge(RuleHits { hits: 1, last_s: u64::from(now_s) });
+        }
+        Ok(verdict)
+    }
+
     fn totals(&self) -> Result<Totals, FilterError> {
         Ok(self.totals)
     }
@@ -133,6 +132,10 @@ impl Filter for MemoryFilter {
         }
         self.hits.remove(&rule);
         Ok(())
+    }
+
+    fn keep_attached(&mut self) -> Result<bool, FilterError> {
+        Ok(false)
     }
 
     fn attachment(&self) -> Attachment {
@@ -182,9 +185,11 @@ mod tests {
         let entry = Entry { expires_s: 0, rule: 7, reason: 2, scope: Scope::MX, prefix_len: 0 };
         filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), entry).unwrap();
         filter.set_guarded(Scope::MX).unwrap();
-        assert!(filter.judge("192.0.2.9".parse().unwrap(), Scope::MX, 40).drops());
-        assert!(filter.judge("::ffff:192.0.2.9".parse().unwrap(), Scope::MX, 41).drops());
-        assert!(!filter.judge("192.0.3.9".parse().unwrap(), Scope::MX, 42).drops());
+        let mut drops = |source: &str, now_s| {
+            filter.judge(source.parse().unwrap(), Scope::MX, now_s).unwrap().drops()
+        };
+        assert!(drops("192.0.2.9", 40) && drops("::ffff:192.0.2.9", 41));
+        assert!(!drops("192.0.3.9", 42));
         assert_eq!(filter.totals().unwrap().dropped(Family::V4), 2);
         assert_eq!(filter.totals().unwrap().seen(), 3);
         assert_eq!(filter.rule_hits(7).unwrap(), RuleHits { hits: 2, last_s: 41 });

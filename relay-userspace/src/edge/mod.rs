@@ -5,6 +5,7 @@
 //! first the one and then the other, [`daemon`] is the thread that does so, and [`server`] lets the
 //! CLI and the relay ask for it.
 
+mod attachment;
 pub mod bans;
 mod changes;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod desired;
 pub mod filter;
 mod guard;
 pub mod kernel;
+pub mod left_behind;
 pub mod lines;
 pub mod memory;
 pub mod protected;

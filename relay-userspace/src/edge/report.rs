@@ -14,8 +14,8 @@ use super::filter::{Filter, FilterError};
 use super::state::Edge;
 use super::store::RULE_SLOT_MAX;
 use crate::control::api::{
-    Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, PacketVerdict,
-    Problem, RuleStats, Time,
+    Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, Judged,
+    PacketVerdict, Problem, RuleStats, Time,
 };
 
 /// Rules in one answer to `stats`.
@@ -102,11 +102,7 @@ impl<F: Filter> Edge<F> {
         let source = prefix::host(query.address);
         let class = Scope::of_tcp_port(query.port);
         let found = self.filter.verdict(source.addr(), class, now.boot_s())?;
-        let verdict = match found {
-            Verdict::Unguarded | Verdict::Clean => PacketVerdict::Pass,
-            Verdict::Allowed(_) => PacketVerdict::Allowed,
-            Verdict::Denied(_) => PacketVerdict::Denied,
-        };
+        let verdict = told(&found);
         let decided_by = found.entry().and_then(|entry| {
             IpNet::new(source.addr(), entry.prefix_len).ok().map(|net| net.trunc())
         });
@@ -134,6 +130,13 @@ impl<F: Filter> Edge<F> {
         })
     }
 
+    /// What becomes of a connection that the relay has accepted, counted as the kernel counts.
+    pub fn judge(&mut self, query: &ExplainQuery) -> Result<Judged, Problem> {
+        let class = Scope::of_tcp_port(query.port);
+        let found = self.filter.judge(query.address, class, self.now().boot_s())?;
+        Ok(Judged { verdict: told(&found) })
+    }
+
     /// The lists' own answer: allow beats deny, and any live entry that covers the source counts.
     fn desired_verdict(&self, source: IpNet, class: Scope, wall_s: u64) -> PacketVerdict {
         let speaks = |list| {
@@ -146,6 +149,14 @@ impl<F: Filter> Edge<F> {
         } else {
             PacketVerdict::Pass
         }
+    }
+}
+
+fn told(verdict: &Verdict) -> PacketVerdict {
+    match verdict {
+        Verdict::Unguarded | Verdict::Clean => PacketVerdict::Pass,
+        Verdict::Allowed(_) => PacketVerdict::Allowed,
+        Verdict::Denied(_) => PacketVerdict::Denied,
     }
 }
 

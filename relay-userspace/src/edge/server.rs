@@ -26,6 +26,7 @@ pub fn router(edge: EdgeHandle) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
         .route("/v1/explain", get(explain))
+        .route("/v1/judge", post(judge))
         .route("/v1/bans", post(ban))
         .route("/v1/lists/{list}", get(page))
         .route("/v1/lists/{list}/entries", post(add))
@@ -42,7 +43,7 @@ pub fn router(edge: EdgeHandle) -> Router {
 
 /// What the relay may ask. It talks to the internet: if it is ever taken over, whoever did so can
 /// neither lift a ban nor deny more than the guardrails and caps of bans permit.
-const RELAYS_OWN: [&str; 3] = ["/v1/bans", "/v1/explain", "/v1/status"];
+const RELAYS_OWN: [&str; 4] = ["/v1/bans", "/v1/explain", "/v1/judge", "/v1/status"];
 
 /// Holds the relay, known by its user, to the requests that are its own.
 pub fn holding_relay_to_its_own(router: Router, relay_uid: u32) -> Router {
@@ -77,6 +78,10 @@ async fn explain(
     Ask(query): Ask<ExplainQuery>,
 ) -> Answer<EdgeExplain> {
     edge.explain(query).await.map(Json)
+}
+
+async fn judge(State(edge): State<EdgeHandle>, Body(query): Body<ExplainQuery>) -> Answer<Judged> {
+    edge.judge(query).await.map(Json)
 }
 
 async fn ban(State(edge): State<EdgeHandle>, Body(request): Body<BanRequest>) -> Answer<BanAnswer> {

@@ -15,6 +15,7 @@ use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
 
+use super::attachment::{LOOK_EVERY_MS, Watch};
 use super::changes::Txn;
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
@@ -29,8 +30,8 @@ const CLOCK_STEP_MS: u128 = 1_500;
 const EXPIRY_TOLERANCE_S: u32 = 1;
 /// After a failed write, how soon to try again.
 const RETRY_AFTER_MS: u64 = 5_000;
-/// The longest sleep, so that a clock that was set is noticed.
-const WAKE_AFTER_MAX: Duration = Duration::from_secs(15);
+/// The longest sleep, so that a clock that was set and a lost interface are noticed.
+const WAKE_AFTER_MAX: Duration = Duration::from_millis(LOOK_EVERY_MS);
 
 /// What the edge is told by the configuration.
 #[derive(Clone, Debug)]
@@ -62,6 +63,7 @@ pub struct Edge<F> {
     pub(super) desired: Desired,
     pub(super) health: Health,
     pub(super) caps: Caps,
+    pub(super) attachment: Watch,
     /// The instant that stands for the boot, to count distances from.
     epoch: Instant,
     pub(super) started_s: u64,
@@ -100,9 +102,12 @@ impl<F: Filter> Edge<F> {
     ) -> Result<Self, StoreError> {
         let now = clock();
         let mut store = Store::open(&settings.database)?;
-        let txn = store.begin()?;
-        txn.expire(now.wall_s())?;
-        txn.commit()?;
+        let mut health = Health::default();
+        // A full disk is no reason to filter nothing: a dead row has no say, wherever it stands.
+        if let Err(error) = remove_expired(&mut store, now) {
+            tracing::error!(%error, "removing what has expired");
+            health.last_failure = Some(error.to_string());
+        }
         let mut desired = Desired::default();
         store.for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))?;
         let next_expiry_s = store.next_expiry_s()?;
@@ -114,7 +119,8 @@ impl<F: Filter> Edge<F> {
             caps: Caps::new(settings.bans.caps.clone()),
             settings,
             desired,
-            health: Health::default(),
+            health,
+            attachment: Watch::default(),
             epoch: Instant::now(),
             started_s: now.wall_s(),
             pending: BTreeSet::new(),
@@ -192,7 +198,10 @@ impl<F: Filter> Edge<F> {
     fn note(&mut self, done: Result<(), FilterError>, failure: &mut Option<String>) {
         if let Err(error) = done {
             let error = error.to_string();
-            tracing::error!(%error, "writing the filter");
+            // One of a run is enough for the log; the status has the count.
+            if failure.is_none() {
+                tracing::error!(%error, "writing the filter");
+            }
             self.health.write_failures += 1;
             self.health.last_failure = Some(error.clone());
             failure.get_or_insert(error);
@@ -210,6 +219,7 @@ impl<F: Filter> Edge<F> {
     /// Does what is due: rows that ended, a clock that was set, writes to be repeated, drift.
     pub fn tick(&mut self) {
         let now = self.now();
+        self.watch_attachment(now);
         let stepped = now.offset_ms().abs_diff(self.offset_ms) > CLOCK_STEP_MS;
         if stepped {
             tracing::warn!(
@@ -290,6 +300,9 @@ impl<F: Filter> Edge<F> {
         now: Now,
         failure: &mut Option<String>,
     ) {
+        if !count_drift && !repairs.is_empty() {
+            tracing::info!(%list, prefixes = repairs.len(), "the filter is brought to the lists");
+        }
         let mut still_pending = BTreeSet::new();
         for Repair { prefix, drift } in repairs {
             let key = (list, prefix);
@@ -306,6 +319,12 @@ impl<F: Filter> Edge<F> {
         self.pending.retain(|(of, _)| *of != list);
         self.pending.extend(still_pending);
     }
+}
+
+fn remove_expired(store: &mut Store, now: Now) -> Result<(), StoreError> {
+    let txn = store.begin()?;
+    txn.expire(now.wall_s())?;
+    txn.commit().map(drop)
 }
 
 /// Merges the touched prefixes anew, checks that there is room, and makes the transaction durable.

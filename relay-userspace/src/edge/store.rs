@@ -52,11 +52,17 @@ CREATE INDEX history_ends ON history (ends_s);
 #[derive(Debug, Error)]
 pub enum StoreError {
     #[error("the database of lists failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
     #[error("the database of lists has version {found}, and this program knows {SCHEMA_VERSION}")]
     Version { found: i64 },
     #[error("the database of lists holds a row that cannot be read: {0}")]
     Damaged(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
 }
 
 /// A prefix in one of the lists.

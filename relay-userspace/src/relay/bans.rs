@@ -17,9 +17,10 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::counters::Counters;
 use crate::control::{
-    api::{BanOutcome, BanRequest},
+    api::{BanOutcome, BanRequest, Code},
     client::{Client, ClientError},
 };
+use crate::edge::lines::fit_text;
 
 /// Orders that may wait for the edge.
 const WAITING_MAX: usize = 1024;
@@ -43,20 +44,20 @@ impl Bans {
         (Self { ledger: Mutex::new(EvidenceLedger::new(policy)), orders, counters }, waiting)
     }
 
-    /// Enters a piece of evidence; orders the ban if it was the one that was missing.
-    pub fn record(&self, evidence: Evidence) {
+    /// Enters a piece of evidence; orders the ban if it was the one that was missing, and says so.
+    pub fn record(&self, evidence: Evidence) -> bool {
         self.counters.evidence.add();
         tracing::info!(
             source = %evidence.source, reason = %evidence.reason, rule = evidence.rule,
             detail = evidence.detail, "evidence"
         );
         let order = self.ledger().record(evidence, Instant::now());
-        if let Some(order) = order
-            && let Err(error) = self.orders.try_send(order)
-        {
+        let Some(order) = order else { return false };
+        if let Err(error) = self.orders.try_send(order) {
             self.counters.bans_lost.add();
             tracing::error!(%error, "ban lost: too many are waiting for the edge");
         }
+        true
     }
 
     /// What counts against a source now: reason, pieces, and how many make a ban.
@@ -77,14 +78,33 @@ pub async fn carry_out(
     counters: Arc<Counters>,
 ) {
     while let Some(order) = orders.recv().await {
-        let request = BanRequest {
-            address: order.address,
-            scope: order.scope,
-            reason: order.reason,
-            rule: order.rule,
-            evidence: order.evidence,
-        };
+        let request = request(&order);
         carry_out_one(&request, &edge, &counters).await;
+    }
+}
+
+/// The order as the edge takes it. What a stranger said is part of the evidence, and must not be
+/// what gets the ban refused.
+fn request(order: &BanOrder) -> BanRequest {
+    BanRequest {
+        address: order.address,
+        scope: order.scope,
+        reason: order.reason,
+        rule: fit_text(&order.rule),
+        evidence: fit_text(&order.evidence),
+    }
+}
+
+/// Whether the same order may be taken a moment later.
+fn may_come_back(error: &ClientError) -> bool {
+    match error {
+        ClientError::NotReachable { .. }
+        | ClientError::TimedOut { .. }
+        | ClientError::Garbled { .. } => true,
+        ClientError::Problem(problem) => {
+            matches!(problem.code, Code::Busy | Code::Storage | Code::Internal)
+        }
+        ClientError::NoPermission { .. } => false,
     }
 }
 
@@ -109,17 +129,43 @@ async fn carry_out_one(request: &BanRequest, edge: &Client, counters: &Counters)
             }
             Err(error) => error,
         };
-        let may_come_back = matches!(
-            error,
-            ClientError::NotReachable { .. }
-                | ClientError::TimedOut { .. }
-                | ClientError::Garbled { .. }
-        );
-        if !may_come_back || attempt == ATTEMPTS {
+        if !may_come_back(&error) || attempt == ATTEMPTS {
             counters.bans_lost.add();
             tracing::error!(source = %request.address, %error, "ban lost");
             return;
         }
         sleep(BETWEEN_ATTEMPTS).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use relay_common::entry::Scope;
+    use relay_core::ban::network_of;
+
+    use super::*;
+    use crate::{control::api::Problem, edge::lines::check_text};
+
+    #[test]
+    fn what_a_stranger_said_does_not_get_the_ban_refused() {
+        let address: IpAddr = "192.0.2.9".parse().unwrap();
+        let order = BanOrder {
+            address,
+            network: network_of(address),
+            scope: Scope::MX,
+            reason: Reason::AuthFailure,
+            rule: "password".into(),
+            evidence: format!("wrong password for {:?}\u{9b}2J\n", "ä".repeat(9_000)),
+        };
+        let request = request(&order);
+        assert_eq!(check_text("evidence", &request.evidence), Ok(()));
+        assert!(request.evidence.starts_with("wrong password for"));
+    }
+
+    #[test]
+    fn a_busy_edge_and_a_full_disk_are_tried_again_and_a_refusal_is_not() {
+        let problem = |code| ClientError::Problem(Problem::new(code, "for a test"));
+        assert!(may_come_back(&problem(Code::Busy)) && may_come_back(&problem(Code::Storage)));
+        assert!(!may_come_back(&problem(Code::Invalid)) && !may_come_back(&problem(Code::Refused)));
     }
 }

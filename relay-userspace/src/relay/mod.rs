@@ -7,6 +7,7 @@ pub mod bans;
 pub mod connection;
 pub mod control;
 pub mod counters;
+pub mod descriptors;
 pub mod listener;
 pub mod never_route;
 pub mod outbound;

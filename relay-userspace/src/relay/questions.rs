@@ -29,12 +29,11 @@ use relay_core::{
 };
 
 use super::{
-    source::{Source, filter_verdict},
+    source::Source,
     state::{Listener, Shared},
 };
 use crate::{
     auth,
-    control::api::PacketVerdict,
     dns::Reverse,
     queue::{MessageWriter, NewMessage, NewRecipient, Route, StoreError},
 };
@@ -72,8 +71,7 @@ impl Questions {
         if !self.shared.filter_here {
             return None;
         }
-        let verdict = filter_verdict(&self.shared, self.source.address).await?;
-        if verdict != PacketVerdict::Denied {
+        if !self.source.is_denied(&self.shared).await {
             return None;
         }
         self.shared.counters.connections_denied.add();
@@ -166,7 +164,7 @@ impl Questions {
         let accepted = decision.accepted().copied();
         tracing::info!(
             source = %self.source.address, listener = self.listener.name,
-            recipient = %rcpt.forward_path, accepted = accepted.is_some(), rule = decision.rule,
+            recipient = rcpt.forward_path.to_string(), accepted = accepted.is_some(), rule = decision.rule,
             reason = decision.reason, "recipient"
         );
         let refusal = match decision.outcome {
@@ -194,8 +192,11 @@ impl Questions {
             }
             _ => counters.recipients_other_refused.add(),
         }
+        let mut refusal = refusal;
         if let Some(reason) = decision.evidence {
-            self.evidence(reason, decision.rule, decision.reason).await;
+            // From a banned source nothing more will come: its session ends with the reason, not
+            // by a timeout that holds its place.
+            refusal.close |= self.evidence(reason, decision.rule, decision.reason).await;
         }
         verdict_of(&refusal)
     }
@@ -339,13 +340,13 @@ impl Questions {
         self.evidence(reason, rule.to_owned(), detail).await;
     }
 
-    /// Never against whom the administrator trusts: the allow list, or whoever authenticated.
-    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) {
+    /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
+    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
         let shared = Arc::clone(&self.shared);
         if self.source.standing(&shared).await == Standing::Trusted {
-            return;
+            return false;
         }
-        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail });
+        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail })
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     bans::{self, Bans},
     connection, control,
     counters::Counters,
+    descriptors,
     listener::{self, Bound},
     never_route::NeverRoute,
     outbound,
@@ -75,6 +76,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 }
 
 fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::Result<Opened> {
+    descriptors::make_room(descriptors::needed(config))?;
     fs::create_dir_all(&config.server.run_dir)
         .with_context(|| format!("making the folder {}", config.server.run_dir.display()))?;
     identity.own_folder(&config.server.relay_dir())?;

@@ -13,18 +13,20 @@ use tokio::task::JoinHandle;
 
 use super::state::{Listener, Shared};
 use crate::{
-    control::api::{ExplainQuery, PacketVerdict},
+    control::{
+        api::{EdgeExplain, ExplainQuery, Judged, PacketVerdict},
+        client::ClientError,
+    },
     dns::{self, Reverse, dnsbl},
 };
-
-/// The SMTP port, whose traffic the scope of bans is about.
-const SMTP_PORT: u16 = 25;
 
 /// A client's address, and lookups that began when it connected, so that they cost it no time.
 #[derive(Debug)]
 pub struct Source {
     pub address: IpAddr,
     pub local: IpAddr,
+    /// Where it connected to, which a scope is about.
+    port: u16,
     reverse: Lookup<Reverse>,
     listed_by: Lookup<Vec<ListedBy>>,
     standing: Option<Standing>,
@@ -79,7 +81,14 @@ impl Source {
             })),
             None => Lookup::Known(Vec::new()),
         };
-        Self { address, local: canonical_ip(local.ip()), reverse, listed_by, standing: None }
+        Self {
+            address,
+            local: canonical_ip(local.ip()),
+            port: local.port(),
+            reverse,
+            listed_by,
+            standing: None,
+        }
     }
 
     pub async fn reverse(&mut self) -> Reverse {
@@ -96,23 +105,30 @@ impl Source {
         if let Some(standing) = self.standing {
             return standing;
         }
-        let standing = match filter_verdict(shared, self.address).await {
+        let query = ExplainQuery { address: self.address, port: self.port };
+        let answer = shared.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
+        // The lists' answer, and not the maps': those do not look where nothing is denied.
+        let standing = match heard(shared, self.address, answer).map(|told| told.desired) {
             Some(PacketVerdict::Allowed) => Standing::Trusted,
             Some(_) | None => Standing::Ordinary,
         };
         *self.standing.insert(standing)
     }
+
+    /// Whether the source is denied on the port that it connected to; counted by the edge.
+    pub async fn is_denied(&self, shared: &Shared) -> bool {
+        let query = ExplainQuery { address: self.address, port: self.port };
+        let answer = shared.edge.post::<Judged>("/v1/judge", &query).await;
+        heard(shared, self.address, answer).is_some_and(|it| it.verdict == PacketVerdict::Denied)
+    }
 }
 
-/// What the lists say of a source; `None` when the edge does not answer, which is counted.
-pub async fn filter_verdict(shared: &Shared, address: IpAddr) -> Option<PacketVerdict> {
-    let query = ExplainQuery { address, port: SMTP_PORT };
-    match shared.edge.ask::<crate::control::api::EdgeExplain>("/v1/explain", &query).await {
-        Ok(explained) => Some(explained.verdict),
-        Err(error) => {
+/// What the edge says; `None` when it does not answer, which is counted.
+fn heard<T>(shared: &Shared, address: IpAddr, answer: Result<T, ClientError>) -> Option<T> {
+    answer
+        .inspect_err(|error| {
             shared.counters.edge_unreachable.add();
             tracing::warn!(source = %address, %error, "the edge cannot say whether a source is listed");
-            None
-        }
-    }
+        })
+        .ok()
 }

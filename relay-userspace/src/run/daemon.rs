@@ -96,9 +96,14 @@ impl Daemon {
         }
     }
 
-    /// Waits for the daemon to end, which it should not, and starts it again. Can be dropped and
-    /// called again at any point.
-    pub(super) async fn restart_when_ended(&mut self) {
+    /// Waits for the daemon to end, which it should not, and starts it again, for ever.
+    pub(super) async fn keep_up(&mut self) {
+        loop {
+            self.restart_when_ended().await;
+        }
+    }
+
+    async fn restart_when_ended(&mut self) {
         if let Some(child) = &mut self.child {
             match child.wait().await {
                 Ok(status) => {

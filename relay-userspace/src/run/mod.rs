@@ -18,6 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::daemon::Daemon;
 use crate::config::Config;
+use crate::edge::left_behind;
 
 /// What `postern run` was asked to do.
 #[derive(Debug, Clone)]
@@ -75,6 +76,8 @@ pub async fn run(
     let mut stop = StopSignals::new()?;
     std::fs::create_dir_all(&config.server.run_dir)
         .with_context(|| format!("making the folder {}", config.server.run_dir.display()))?;
+    let edge_dir = config.server.edge_dir();
+    let stood = left_behind::any(&edge_dir)?;
     let mut edge = Daemon::edge(config, options);
     let mut relay = Daemon::relay(config, options);
     let outcome = tokio::select! {
@@ -86,6 +89,12 @@ pub async fn run(
     };
     relay.stop().await;
     edge.stop().await;
+    // The edge takes its filter off by itself, unless it was killed or was just not running. A
+    // start that failed leaves at most what it found.
+    if !options.keep_filter || (outcome.is_err() && !stood) {
+        let ended = left_behind::end(&edge_dir, None);
+        return outcome.and(ended);
+    }
     outcome
 }
 
@@ -97,10 +106,7 @@ async fn keep_running(
     edge.start().await?;
     relay.start().await?;
     on_ready().await;
-    loop {
-        tokio::select! {
-            () = edge.restart_when_ended() => {}
-            () = relay.restart_when_ended() => {}
-        }
-    }
+    // Together, and never one dropped for the other: a start under way is waited for.
+    tokio::join!(edge.keep_up(), relay.keep_up());
+    Ok(())
 }

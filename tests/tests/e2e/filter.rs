@@ -140,3 +140,17 @@ fn lists_survive_a_restart_and_a_crash_of_the_edge() -> Result<()> {
     ensure!(hits.contains("dropped"), "{hits}");
     world.stop()
 }
+
+#[test]
+fn dropped_packets_are_logged_when_asked_for() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("[filter]\nlog_drops = true\n")?;
+    world.cli_ok(&["deny", "add", OTHER, OTHER_V6])?;
+    ensure!(is_dropped(&world, OTHER, &mx(GATEWAY))?, "not dropped");
+    ensure!(is_dropped(&world, OTHER_V6, &mx(GATEWAY_V6))?, "not dropped over v6");
+    for source in [OTHER, OTHER_V6] {
+        let line = format!("drop {source} class 1");
+        until(&line, || Ok(world.log().contains(&line).then_some(())))?;
+    }
+    world.stop()
+}

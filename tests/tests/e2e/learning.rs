@@ -81,6 +81,22 @@ fn a_listed_source_is_refused_with_its_reason_then_dropped_and_the_ban_ends() ->
 }
 
 #[test]
+fn the_session_that_earned_the_ban_ends_with_its_reason() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world.start(CONFIG)?;
+    let mut smtp = Dialogue::open(&world.out, LISTED, "203.0.113.1:25")?;
+    smtp.say("EHLO sender.test")?;
+    smtp.say("MAIL FROM:<spam@foreign.test>")?;
+    let reply = smtp.say("RCPT TO:<user@inside.test>")?;
+    ensure!(reply.contains("listed by Test List"), "{reply}");
+    until("the place to be free again", || {
+        Ok((world.json(&["status"])?["relay"]["sessions"] == 0).then_some(()))
+    })?;
+    world.stop()
+}
+
+#[test]
 fn a_listed_v6_source_loses_its_whole_64() -> Result<()> {
     let mut world = World::new()?;
     world.dns.list(&world.inside, LISTED_V6, "127.0.0.2")?;
@@ -161,5 +177,16 @@ fn explain_asks_the_block_lists_only_for_a_listener_that_does() -> Result<()> {
     ensure!(mx.contains("dnsbl Test List") && mx.contains("127.0.0.2"), "{mx}");
     let submission = world.cli_ok(&["explain", LISTED, "--port", "587"])?;
     ensure!(!submission.contains("dnsbl"), "{submission}");
+    world.stop()
+}
+
+#[test]
+fn a_listed_partner_on_the_allow_list_is_heard_also_where_nothing_is_denied() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world.start(CONFIG)?;
+    world.cli_ok(&["allow", "add", LISTED])?;
+    let reply = attempt(&world, LISTED, "203.0.113.1:25", "user@inside.test")?;
+    ensure!(reply.starts_with("250"), "a partner was refused: {reply}");
     world.stop()
 }

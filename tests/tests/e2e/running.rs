@@ -133,6 +133,20 @@ fn the_userspace_filter_refuses_at_accept_and_says_so() -> Result<()> {
     world.cli_ok(&["deny", "add", OTHER])?;
     let denied = postern_tests::dialogue::Dialogue::open(&world.out, OTHER, "203.0.113.1:25")?;
     ensure!(denied.greeting.starts_with("554 5.7.1"), "{}", denied.greeting);
+    let explained = world.cli_ok(&["explain", OTHER])?;
+    ensure!(world.json(&["stats"])?["edge"]["packets"]["dropped"] == 1, "not counted: {explained}");
+    // A scope is about the port that was connected to, as in the kernel.
+    world.cli_ok(&["deny", "add", OTHER, "--scope", "mx"])?;
+    for (to, greets) in [("203.0.113.1:25", "554"), ("203.0.113.1:587", "220")] {
+        let greeting = postern_tests::dialogue::Dialogue::open(&world.out, OTHER, to)?.greeting;
+        ensure!(greeting.starts_with(greets), "{to}: {greeting}");
+    }
+    let v6 = postern_tests::world::OTHER_V6;
+    world.cli_ok(&["deny", "add", v6, "--scope", "submission"])?;
+    for (to, greets) in [("[2001:db8:1::1]:25", "220"), ("[2001:db8:1::1]:587", "554")] {
+        let greeting = postern_tests::dialogue::Dialogue::open(&world.out, v6, to)?.greeting;
+        ensure!(greeting.starts_with(greets), "{to}: {greeting}");
+    }
     let status = world.cli_ok(&["status"])?;
     ensure!(status.contains("userspace"), "{status}");
     let link = world.gw.run("ip", &["-d", "link", "show", "eth0"])?;

@@ -56,13 +56,14 @@ impl Wire {
         self.try_open(&self.settings()).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Whether the stranger's SYN is answered.
+    /// Whether the stranger's SYN is answered, or the second one that TCP sends after a second: a
+    /// program that comes or goes makes some drivers, veth among them, lose what is under way.
     fn connects(&self, address: &str) -> bool {
         let address: SocketAddr = address.parse().unwrap();
         let listener = self.gateway.enter(|| TcpListener::bind(address)).unwrap().unwrap();
         let client = self
             .stranger
-            .enter(|| TcpStream::connect_timeout(&address, Duration::from_millis(300)));
+            .enter(|| TcpStream::connect_timeout(&address, Duration::from_millis(1500)));
         drop(listener);
         match client.unwrap() {
             Ok(_) => true,

@@ -136,12 +136,13 @@ impl Session {
         let Some(fault) = fault else {
             return self.ask(Question::Store, Effect::EndMessage);
         };
-        self.await_command(now);
+        // Whoever writes bare newlines disagrees with us about where lines end, and so perhaps about
+        // where this message did: what it sends next may be another's smuggled mail.
         if fault == AbortReason::BareNewline {
-            self.error(fault_reply(fault));
-        } else {
-            self.reply(fault_reply(fault));
+            return self.reply_and_close(fault_reply(fault));
         }
+        self.await_command(now);
+        self.reply(fault_reply(fault));
     }
 
     pub(super) fn on_stored(&mut self, result: Result<String, Reply>) {

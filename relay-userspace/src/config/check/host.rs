@@ -46,6 +46,7 @@ impl Check<'_> {
             enforce: enforce?,
             interface: interface?,
             allow_generic: file.allow_generic.or(default.allow_generic).unwrap_or(false),
+            log_drops: file.log_drops.or(default.log_drops).unwrap_or(false),
             pin_dir: pin_dir?,
             max_entries: max_entries?,
             allow: allow?,

@@ -15,6 +15,7 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 /// The attach type of XDP programs on an interface.
 const BPF_XDP: u32 = 37;
 const BPF_LINK_TYPE_XDP: u32 = 6;
@@ -77,6 +78,13 @@ impl Link {
         let link = descriptor(self.fd.as_raw_fd());
         let mut attr = [link, descriptor(program.as_raw_fd()), 0, 0];
         bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+    }
+
+    /// Takes the program off the interface now. Letting go of the last descriptor or pin does so
+    /// too, but a moment later, when the next filter may already have been refused its place.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let mut attr = [descriptor(self.fd.as_raw_fd()), 0, 0, 0];
+        bpf(BPF_LINK_DETACH, &mut attr).map(drop)
     }
 
     /// # Errors

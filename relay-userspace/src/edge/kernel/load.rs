@@ -28,7 +28,7 @@ pub(super) struct Loaded {
 
 /// Loads with maps of its own.
 pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
-    let mut ebpf = object(sizes, &[])?;
+    let mut ebpf = object(sizes, &[], false)?;
     let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
     Ok(Loaded { ebpf, maps, program_id, staged: MAPS.to_vec() })
@@ -37,9 +37,13 @@ pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
 /// Loads with the pinned maps where they are exactly what the object wants. A list whose size the
 /// configuration has changed is copied into a new map, so that the program that takes over knows
 /// every entry from its first packet.
-pub(super) fn adopting(pins: &Pins, sizes: MapSizes) -> Result<Loaded, AttachError> {
+pub(super) fn adopting(
+    pins: &Pins,
+    sizes: MapSizes,
+    log_drops: bool,
+) -> Result<Loaded, AttachError> {
     // The object itself says what its maps must be; they cost next to nothing while empty.
-    let wanted = object(sizes, &[])?;
+    let wanted = object(sizes, &[], false)?;
     let (mut adopted, mut staged, mut resized) = (Vec::new(), Vec::new(), Vec::new());
     for name in MAPS {
         match compare(&wanted, pins, name)? {
@@ -52,7 +56,7 @@ pub(super) fn adopting(pins: &Pins, sizes: MapSizes) -> Result<Loaded, AttachErr
         }
     }
     drop(wanted);
-    let mut ebpf = object(sizes, &adopted)?;
+    let mut ebpf = object(sizes, &adopted, log_drops)?;
     pins.stage(&ebpf, &staged)?;
     let mut maps = Maps::take(&mut ebpf, sizes)?;
     for (name, old) in resized {
@@ -68,8 +72,15 @@ pub(super) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
         .expect("the object is built with an XDP program of this name")
 }
 
-fn object(sizes: MapSizes, pinned: &[(&'static str, PathBuf)]) -> Result<Ebpf, AttachError> {
+fn object(
+    sizes: MapSizes,
+    pinned: &[(&'static str, PathBuf)],
+    log_drops: bool,
+) -> Result<Ebpf, AttachError> {
     let mut loader = EbpfLoader::new();
+    // A constant to the verifier, which removes what it switches off.
+    let level = if log_drops { aya_log::Level::Info as u8 } else { 0 };
+    loader.override_global(aya_log::LEVEL, &level, true);
     for list in List::ALL {
         for family in Family::ALL {
             loader.map_max_entries(layout::trie(list, family), sizes.of(list));

@@ -1,6 +1,7 @@
 //! The lists in the kernel: the XDP program on an interface, its maps, and what keeps both alive
 //! while no process holds them. The only code that knows aya.
 
+mod drop_log;
 mod error;
 mod link;
 mod load;
@@ -12,7 +13,7 @@ mod probe;
 use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -22,6 +23,7 @@ use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
 
+pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
@@ -43,6 +45,8 @@ pub struct KernelSettings {
     pub pin_dir: PathBuf,
     /// Room for entries.
     pub sizes: MapSizes,
+    /// Have the program write a line for each packet that it drops ([`DropLog`]).
+    pub log_drops: bool,
 }
 
 impl KernelSettings {
@@ -55,6 +59,7 @@ impl KernelSettings {
             generic_permitted: false,
             pin_dir: PathBuf::from(Self::PIN_DIR),
             sizes: MapSizes::default(),
+            log_drops: false,
         }
     }
 }
@@ -66,6 +71,7 @@ pub struct KernelFilter {
     maps: Maps,
     program_id: u32,
     place: Option<Place>,
+    adopted: bool,
 }
 
 /// Where a program is attached, and by what it is held there.
@@ -75,6 +81,9 @@ struct Place {
     ifindex: u32,
     link: Link,
     pins: Pins,
+    /// To attach it again, should the interface go away and come back.
+    program: OwnedFd,
+    generic_permitted: bool,
 }
 
 impl KernelFilter {
@@ -92,14 +101,27 @@ impl KernelFilter {
         let ifindex = find_interface(interface)?;
         let pins = Pins::open(&settings.pin_dir, interface)?;
         let standing = standing(&pins, interface, ifindex, settings.generic_permitted)?;
+        let adopted = standing.is_some();
         let attempt = take_over(settings, ifindex, &pins, standing);
         if attempt.is_err() {
             // The first error is the one to tell.
             let _ = pins.discard_staged();
         }
-        let (Loaded { maps, program_id, .. }, link) = attempt?;
-        let place = Place { interface: interface.to_owned(), ifindex, link, pins };
-        Ok(Self { maps, program_id, place: Some(place) })
+        let (Loaded { maps, program_id, .. }, link, program) = attempt?;
+        let place = Place {
+            interface: interface.to_owned(),
+            ifindex,
+            link,
+            pins,
+            program,
+            generic_permitted: settings.generic_permitted,
+        };
+        Ok(Self { maps, program_id, place: Some(place), adopted })
+    }
+
+    /// Whether an earlier process had left the filter at work.
+    pub fn adopted(&self) -> bool {
+        self.adopted
     }
 
     /// Ends the filter: detaches the program and removes every pin.
@@ -114,17 +136,36 @@ impl KernelFilter {
     }
 }
 
+impl Place {
+    /// Attaches the same program to the interface that now bears the name. Its maps never stopped
+    /// being written, so that it knows every entry from its first packet.
+    fn attach_again(&mut self) -> Result<(), AttachError> {
+        let ifindex = find_interface(&self.interface)?;
+        self.pins.forget_link()?;
+        let program = self.program.as_fd();
+        let link = attach(program, &self.interface, ifindex, self.generic_permitted)?;
+        self.pins.keep_link(&link)?;
+        (self.ifindex, self.link) = (ifindex, link);
+        Ok(())
+    }
+}
+
 /// Ends a filter that another process left behind, without loading anything. Returns whether
 /// there was one.
 ///
 /// # Errors
 /// Another process still owns it, or the pins cannot be removed.
 pub fn detach_left_behind(interface: &str, pin_dir: &Path) -> Result<bool, AttachError> {
-    if !pins::dir_of(pin_dir, interface).exists() {
+    if !has_pins(interface, pin_dir) {
         return Ok(false);
     }
     Pins::open(pin_dir, interface)?.remove_all()?;
     Ok(true)
+}
+
+/// Whether a filter on this interface may be at work, with or without a process that owns it.
+pub fn has_pins(interface: &str, pin_dir: &Path) -> bool {
+    pins::dir_of(pin_dir, interface).exists()
 }
 
 fn find_interface(interface: &str) -> Result<u32, AttachError> {
@@ -175,26 +216,26 @@ fn take_over(
     ifindex: u32,
     pins: &Pins,
     standing: Option<Link>,
-) -> Result<(Loaded, Link), AttachError> {
-    let mut loaded = load::adopting(pins, settings.sizes)?;
+) -> Result<(Loaded, Link, OwnedFd), AttachError> {
+    let mut loaded = load::adopting(pins, settings.sizes, settings.log_drops)?;
     let interface = settings.interface.as_str();
     let failed = |source| AttachError::Attach { interface: interface.to_owned(), source };
     let program = load::program(&mut loaded.ebpf).fd().map_err(io::Error::other).map_err(failed)?;
-    let program = program.as_fd();
+    let program = program.as_fd().try_clone_to_owned().map_err(failed)?;
     let link = match standing {
         Some(link) => {
-            link.replace_program(program).map_err(failed)?;
+            link.replace_program(program.as_fd()).map_err(failed)?;
             pins.commit(&loaded.staged)?;
             link
         }
         None => {
-            let link = attach(program, interface, ifindex, settings.generic_permitted)?;
+            let link = attach(program.as_fd(), interface, ifindex, settings.generic_permitted)?;
             pins.commit(&loaded.staged)?;
             pins.keep_link(&link)?;
             link
         }
     };
-    Ok((loaded, link))
+    Ok((loaded, link, program))
 }
 
 fn attach(
@@ -282,6 +323,16 @@ impl Filter for KernelFilter {
 
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.maps.reset_rule(rule)
+    }
+
+    fn keep_attached(&mut self) -> Result<bool, FilterError> {
+        let again = |error: AttachError| maps::kernel("to attach the filter again", error);
+        if self.place.is_none() || self.attachment().mode != Mode::Detached {
+            return Ok(false);
+        }
+        let Some(place) = &mut self.place else { return Ok(false) };
+        place.attach_again().map_err(again)?;
+        Ok(true)
     }
 
     fn attachment(&self) -> Attachment {

@@ -100,9 +100,11 @@ impl Pins {
         MAPS.iter().try_for_each(|name| self.remove(&staged(name)))
     }
 
-    /// Removes everything, the link first: that is what detaches the program. The folder goes
-    /// with this.
+    /// Detaches the program and removes everything. The folder goes with this.
     pub(super) fn remove_all(self) -> Result<(), AttachError> {
+        let path = self.dir.join(LINK);
+        let detached = Link::from_pin(&path).and_then(|link| link.map_or(Ok(()), |l| l.detach()));
+        detached.map_err(|source| AttachError::Bpffs { path, source })?;
         self.remove(LINK)?;
         self.discard_staged()?;
         MAPS.iter().try_for_each(|name| self.remove(name))?;
@@ -111,12 +113,17 @@ impl Pins {
 
     fn remove(&self, name: &str) -> Result<(), AttachError> {
         let path = self.dir.join(name);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(AttachError::Bpffs { path, source })
-            }
-            _ => Ok(()),
+        gone(fs::remove_file(&path), &path)
+    }
+}
+
+/// What somebody has removed by hand is gone, which is all that was wanted.
+fn gone(removed: io::Result<()>, path: &Path) -> Result<(), AttachError> {
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(AttachError::Bpffs { path: path.to_owned(), source })
         }
+        _ => Ok(()),
     }
 }
 

@@ -34,7 +34,12 @@ impl Probe {
     /// Loads the program with maps of its own.
     pub fn load(sizes: MapSizes) -> Result<Self, AttachError> {
         let loaded = load::fresh(sizes)?;
-        let filter = KernelFilter { maps: loaded.maps, program_id: loaded.program_id, place: None };
+        let filter = KernelFilter {
+            maps: loaded.maps,
+            program_id: loaded.program_id,
+            place: None,
+            adopted: false,
+        };
         Ok(Self { filter, ebpf: loaded.ebpf })
     }
 

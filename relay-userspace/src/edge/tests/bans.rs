@@ -70,3 +70,12 @@ fn caps_stop_a_storm_of_bans() {
     bench.edge.tick();
     assert_eq!(bench.ban("192.0.2.9", Scope::MX).outcome, BanOutcome::Banned);
 }
+
+#[test]
+fn no_ban_reaches_further_than_the_policy() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.ban("192.0.2.9", Scope::ALL).outcome, BanOutcome::Banned);
+    assert!(bench.denied("192.0.2.9", 25) && !bench.denied("192.0.2.9", 22));
+    let ssh = Scope::of_tcp_port(22);
+    assert_eq!(bench.edge.ban(&ban_request("192.0.2.10", ssh)).unwrap_err().code, Code::Invalid);
+}

@@ -82,6 +82,9 @@ impl Filter for Probe {
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         self.with(|filter| filter.verdict(source, class, now_s))
     }
+    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
+        self.with(|filter| filter.judge(source, class, now_s))
+    }
     fn totals(&self) -> Result<Totals, FilterError> {
         self.with(|filter| filter.totals())
     }
@@ -90,6 +93,9 @@ impl Filter for Probe {
     }
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.with(|filter| filter.reset_rule(rule))
+    }
+    fn keep_attached(&mut self) -> Result<bool, FilterError> {
+        self.write(|filter| filter.keep_attached())
     }
     fn attachment(&self) -> Attachment {
         self.with(|filter| filter.attachment())
