@@ -1,5 +1,6 @@
 //! `cargo xtask run`: build, become root, and start the gateway on the internet-facing interface.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
@@ -10,9 +11,12 @@ use crate::privilege::Privilege;
 use crate::setup::{self, Need};
 use crate::workspace::release_binary;
 
+/// What `postern` reads where no file is named.
+const SYSTEM_CONFIG: &str = "/etc/postern/postern.toml";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The interface to guard [default: the one of the default route]
+    /// The interface to guard [default: the configuration's, or the one of the default route]
     #[arg(long, value_name = "IF")]
     iface: Option<String>,
     /// A configuration file [default: the embedded one, which relays for nobody]
@@ -25,10 +29,12 @@ pub(crate) struct Args {
 
 pub(crate) fn main(args: &Args) -> Result<()> {
     // Whatever can be refused is refused before the minutes that a first build takes.
-    let interface = match &args.iface {
+    match &args.iface {
         Some(name) => named_interface(name)?,
-        None => default_interface()?,
-    };
+        // A configuration may name another, or none at all.
+        None if args.config.is_none() && !Path::new(SYSTEM_CONFIG).exists() => default_interface()?,
+        None => {}
+    }
     if let Some(file) = &args.config {
         std::fs::File::open(file)
             .with_context(|| format!("cannot read the configuration {}", file.display()))?;
@@ -37,26 +43,36 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         Privilege::detect().command(release_binary("postern"), &[], "attaching to an interface")?;
     setup::ensure(&[Need::Toolchain, Need::Account])?;
     release_binaries(&[("relay-userspace", "postern")])?;
-    postern.args(["run", "--interface", &interface]);
-    if let Some(file) = &args.config {
-        postern.arg("--config").arg(file);
-    }
-    postern.args(&args.rest);
+    postern.args(arguments(args));
     // Replaces this process, so that Ctrl-C and SIGTERM reach the gateway itself.
     Err(postern.exec()).context("cannot start postern")
 }
 
-fn named_interface(name: &str) -> Result<String> {
+/// What `postern` is told. The interface of the default route is its own choice where nothing
+/// names one.
+fn arguments(args: &Args) -> Vec<OsString> {
+    let mut words = vec![OsString::from("run")];
+    if let Some(name) = &args.iface {
+        words.extend(["--interface".into(), name.into()]);
+    }
+    if let Some(file) = &args.config {
+        words.extend(["--config".into(), file.into()]);
+    }
+    words.extend(args.rest.iter().map(OsString::from));
+    words
+}
+
+fn named_interface(name: &str) -> Result<()> {
     // A name with a slash would leave the directory.
     if name.is_empty() || name.contains('/') || !Path::new("/sys/class/net").join(name).exists() {
         bail!("there is no interface named {name:?}: `ip -brief link` lists those that exist");
     }
-    Ok(name.to_owned())
+    Ok(())
 }
 
-fn default_interface() -> Result<String> {
+fn default_interface() -> Result<()> {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    default_of(&read("/proc/net/route"), &read("/proc/net/ipv6_route")).context(
+    default_of(&read("/proc/net/route"), &read("/proc/net/ipv6_route")).map(drop).context(
         "there is no default route, so the interface must be named: cargo xtask run --iface IF",
     )
 }
@@ -106,6 +122,18 @@ mod tests {
     const ZEROS: &str = "00000000000000000000000000000000";
 
     #[test]
+    fn the_configurations_interface_is_not_overruled() {
+        let args = |iface: Option<&str>| Args {
+            iface: iface.map(str::to_owned),
+            config: Some("a.toml".into()),
+            rest: vec!["--keep-filter".to_owned()],
+        };
+        assert_eq!(arguments(&args(None)), ["run", "--config", "a.toml", "--keep-filter"]);
+        let named = ["run", "--interface", "eth1", "--config", "a.toml", "--keep-filter"];
+        assert_eq!(arguments(&args(Some("eth1"))), named);
+    }
+
+    #[test]
     fn the_lowest_metric_wins() {
         let table = format!(
             "{HEADER}wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
@@ -148,6 +176,6 @@ mod tests {
             let error = named_interface(name).unwrap_err().to_string();
             assert!(error.contains(&format!("{name:?}")), "{error}");
         }
-        assert_eq!(named_interface("lo").unwrap(), "lo");
+        assert!(named_interface("lo").is_ok());
     }
 }

@@ -118,6 +118,7 @@ impl<F: Filter> Edge<F> {
     }
 
     /// Makes `rows` the only rows of `source`: how the configuration's entries are kept in step.
+    /// The guardrails only warn: an address that has changed must not keep the gateway down.
     pub fn replace(
         &mut self,
         list: List,
@@ -138,6 +139,18 @@ impl<F: Filter> Edge<F> {
                 expires: None,
             })
             .collect();
+        let care = Care {
+            session: None,
+            force: false,
+            refuse_shadowed: false,
+            file: String::new(),
+            lines: BTreeMap::new(),
+        };
+        if let Err(problem) = self.check_rows(list, &rows, &care, now) {
+            for why in problem.details {
+                tracing::warn!(source, why, "denied as configured, though it should be reachable");
+            }
+        }
         self.put_rows(list, &rows, Some(source), now)
     }
 
