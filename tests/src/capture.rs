@@ -12,7 +12,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{netns::Netns, process::output};
+use crate::{
+    netns::Netns,
+    process::{output, until},
+};
 
 /// A capture that is running. It began before [`Capture::start`] returned.
 #[derive(Debug)]
@@ -43,6 +46,19 @@ impl Capture {
         // Keeps the pipe open and read to its end, so that tcpdump never meets a closed one.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(capture)
+    }
+
+    /// Waits until a SYN-ACK to this address is in the file: tcpdump writes a moment behind the
+    /// wire, and what was on it before is then in the file too.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub fn until_syn_ack(&self, to: &str, port: u16) -> Result<()> {
+        let so_far = Packets { file: self.file.clone() };
+        until("a SYN-ACK in the capture", || {
+            // A file that ends in the middle of a packet is read in vain, and then again.
+            Ok(so_far.syn_acks(to, port).is_ok_and(|count| count > 0).then_some(()))
+        })
     }
 
     /// Ends the capture and returns what it holds.

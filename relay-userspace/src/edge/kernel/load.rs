@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, MapError};
-use aya::programs::Xdp;
+use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use relay_common::entry::List;
 use relay_common::layout::{self, MAPS, PROGRAM};
@@ -15,6 +15,9 @@ use super::pins::Pins;
 use crate::edge::filter::MapSizes;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/postern-xdp"));
+
+/// As often as libbpf asks a verifier that gives up with EAGAIN.
+const VERIFY_ATTEMPTS: u32 = 5;
 
 /// The kernel program with its maps, not attached.
 #[derive(Debug)]
@@ -96,8 +99,20 @@ fn object(
 fn verify(ebpf: &mut Ebpf) -> Result<u32, AttachError> {
     let doing = "loading an XDP program";
     let program = program(ebpf);
-    program.load().map_err(|error| AttachError::load(doing, error))?;
+    let mut attempts = VERIFY_ATTEMPTS;
+    while let Err(error) = program.load() {
+        attempts -= 1;
+        if attempts == 0 || !is_interrupted(&error) {
+            return Err(AttachError::load(doing, error));
+        }
+    }
     program.info().map(|info| info.id()).map_err(|error| AttachError::load(doing, error))
+}
+
+/// Whether the verifier was only called away: with a signal pending it gives up with EAGAIN.
+fn is_interrupted(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::LoadError { io_error, .. }
+        if io_error.raw_os_error() == Some(libc::EAGAIN))
 }
 
 /// How a pinned map relates to the one that the object wants.
