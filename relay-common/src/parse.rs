@@ -76,8 +76,17 @@ impl From<IpAddr> for Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     pub source: Source,
-    /// Exactly one bit: the class of the TCP destination port, or "not TCP".
+    /// One bit: the class of the TCP destination port, or "not TCP". All bits of TCP where the
+    /// port is hidden.
     pub class: Scope,
+}
+
+impl Packet {
+    /// Whether its ports lie behind more extension headers than are looked through. It may be TCP
+    /// to any port, and the stack would answer: from a denied source it must not pass.
+    pub const fn hides_its_port(&self) -> bool {
+        self.class.bits() == Scope::TCP.bits()
+    }
 }
 
 /// Why a frame has no source and class to judge. It passes.
@@ -106,7 +115,7 @@ pub enum Malformed {
     BadIpv6 = 5,
     /// Ends within an extension header.
     ShortExtension = 6,
-    /// More extension headers than [`EXTENSIONS_MAX`].
+    /// More extension headers than [`EXTENSIONS_MAX`], from a source that is not denied.
     TooManyExtensions = 7,
     /// TCP without its ports.
     ShortTcp = 8,
@@ -232,12 +241,14 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged>
     }
     let class = match skip_extensions(frame, next, offset + 40)? {
         (PROTOCOL_TCP, offset) => tcp(frame, offset)?,
+        (protocol, _) if is_extension(protocol) => Scope::TCP,
         _ => Scope::of_other_protocol(),
     };
     Ok(Packet { source, class })
 }
 
-/// The first protocol that is no extension header, and where it begins.
+/// The first protocol that is no extension header, and where it begins; an extension header behind
+/// more of them than are looked through.
 #[inline(always)]
 fn skip_extensions<F: Frame + ?Sized>(
     frame: &F,
@@ -265,9 +276,6 @@ fn skip_extensions<F: Frame + ?Sized>(
             _ => (usize::from(length) + 1) * 8,
         };
         protocol = next;
-    }
-    if is_extension(protocol) {
-        return Err(Unjudged::Malformed(Malformed::TooManyExtensions));
     }
     Ok((protocol, offset))
 }

@@ -58,6 +58,7 @@ impl Counter {
         let family = packet.source.family();
         let why = match verdict {
             Verdict::Denied(entry) => return Self::Dropped { family, reason: entry.reason },
+            _ if packet.hides_its_port() => return Self::Malformed(Malformed::TooManyExtensions),
             Verdict::Unguarded => Pass::Unguarded,
             Verdict::Allowed(_) => Pass::Allowed,
             Verdict::Clean => Pass::Clean,

@@ -107,10 +107,16 @@ pub fn check_text(what: &str, text: &str) -> Result<(), String> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("the {what} is longer than {TEXT_BYTES_MAX} bytes"));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_unprintable) {
         return Err(format!("the {what} has control characters"));
     }
     Ok(())
+}
+
+/// Control characters, and those of Unicode that end a line or turn the direction of what follows.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text made to pass [`check_text`]: its control characters are replaced, and its end is cut off
@@ -118,7 +124,7 @@ pub fn check_text(what: &str, text: &str) -> Result<(), String> {
 pub fn fit_text(text: &str) -> String {
     let mut fitted: String = text
         .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .map(|c| if is_unprintable(c) { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
     if fitted.len() > TEXT_BYTES_MAX {
         fitted.truncate(fitted.floor_char_boundary(TEXT_BYTES_MAX - '…'.len_utf8()));
@@ -190,6 +196,14 @@ mod tests {
     fn a_file_of_nothing_but_wrong_lines_is_reported_in_bounds() {
         let problem = parse("x", "foo\n".repeat(10_000).as_bytes()).unwrap_err();
         assert_eq!(problem.details.len(), WRONG_LINES_MAX);
+    }
+
+    #[test]
+    fn what_turns_a_terminals_text_around_is_no_text() {
+        for text in ["\u{202e}gpj.exe", "a\u{2028}b", "\u{2066}", "\u{9b}2J", "\u{7f}"] {
+            assert!(check_text("comment", text).is_err(), "{text:?}");
+        }
+        assert_eq!(check_text("comment", "Schlüssel 🙂 ключ"), Ok(()));
     }
 
     proptest! {

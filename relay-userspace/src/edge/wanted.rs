@@ -90,7 +90,9 @@ impl Desired {
             .map(|(prefix, _)| prefix)
     }
 
-    /// Refuses changes that the maps have no room for, before anything is written.
+    /// Refuses changes that the maps have no room for, before anything is written. Lists that are
+    /// too long already, since the maps were made smaller, may be changed as long as they do not
+    /// grow: it is how they become short enough.
     pub(super) fn room(
         &self,
         updates: &[(Key, Option<Claim>)],
@@ -107,8 +109,9 @@ impl Desired {
             }
         }
         for ((list, family), count) in counts {
+            let before = self.counts.get(&(list, family)).copied().unwrap_or(0);
             let (max, family) = (u64::from(max.of(list)), family.name());
-            if count > max {
+            if count > max && count > before {
                 let message = format!(
                     "the {list} list would have {count} {family} prefixes, and there is room for \
                      {max}; nothing was changed"

@@ -110,12 +110,20 @@ fn extension_header_chains() {
                 (0..depth).map(|i| (kinds[(i + shift) % kinds.len()], i * 5)).collect();
             let frame = Frame { extensions, ..Frame::tcp(ip(V6), 25) };
             let bytes = frame.bytes();
-            assert_eq!(checked.frame(&bytes, &frame), depth <= 8, "{frame:?}");
+            // Beyond eight the port is hidden, which must not help who is denied any.
+            assert!(checked.frame(&bytes, &frame), "{frame:?}");
             for length in (SHORTEST..bytes.len()).step_by(3) {
                 checked.frame(&bytes[..length], &(&frame, length));
             }
         }
     }
+    // Who is not denied passes, and is counted.
+    let mut of_others =
+        Checked::new(vec![line(List::Deny, "2001:db8:ff::/48", Scope::MX)], Scope::MX);
+    let frame = Frame { extensions: vec![(DESTINATION, 8); 9], ..Frame::tcp(ip(V6), 25) };
+    assert!(!of_others.frame(&frame.bytes(), &frame));
+    let kind = relay_common::parse::Malformed::TooManyExtensions;
+    assert_eq!(of_others.finish().get(Counter::Malformed(kind)), 1);
     // The longest chain there can be, and what hides behind protocols that are no extensions.
     let extensions = vec![(DESTINATION, 255 * 8); 1];
     let frame = Frame { extensions, ..Frame::tcp(ip(V6), 25) };

@@ -57,7 +57,11 @@ impl Checked {
         }
         let family = packet.source.family();
         let tcp = packet.class != Scope::of_other_protocol();
-        let passed = |why| (false, Counter::Passed { family, tcp, why });
+        let hidden = Counter::Malformed(parse::Malformed::TooManyExtensions);
+        let passed = |why| {
+            let counter = Counter::Passed { family, tcp, why };
+            (false, if packet.class == Scope::TCP { hidden } else { counter })
+        };
         use relay_common::totals::Pass;
         if !self.guarded.intersects(packet.class) {
             return passed(Pass::Unguarded);

@@ -126,3 +126,26 @@ fn the_guarded_scope_follows_the_deny_list() {
     bench.edge.tick();
     assert_eq!(guarded(&bench), "mx");
 }
+
+#[test]
+fn lists_longer_than_the_maps_are_enforced_as_far_as_they_go_and_can_be_shortened() {
+    let mut bench = Bench::new();
+    for n in 0..4 {
+        bench.add(List::Deny, &format!("192.0.2.{n}"), Scope::SMTP, None);
+    }
+    let Bench { edge, now, dir, .. } = bench;
+    drop(edge);
+    let probe = Probe::new(2);
+    let mut bench = Bench { edge: open(dir.path(), &probe, &now), probe, now, dir };
+    assert_eq!(bench.edge.status().unwrap().health.pending, 2);
+    assert_eq!(bench.add(List::Allow, "203.0.113.1", Scope::ALL, None).added, 1);
+    let request = request(&["192.0.2.9"], Scope::SMTP, None);
+    assert_eq!(bench.edge.add(List::Deny, &request).unwrap_err().code, Code::Refused);
+    for n in 0..2 {
+        assert_eq!(bench.remove(List::Deny, &format!("192.0.2.{n}")).removed, 1);
+    }
+    bench.pass(Duration::from_secs(6));
+    bench.edge.tick();
+    assert_eq!(bench.edge.status().unwrap().health.pending, 0);
+    assert!(bench.denied("192.0.2.2", 25) && bench.denied("192.0.2.3", 25));
+}
