@@ -4,13 +4,12 @@
 //! Pure: times, ids and the boundary's seed are arguments. Whether a DSN may be sent at all (never
 //! for a message with a null reverse-path, RFC 5321 section 6.1) is the caller's to decide.
 
-mod date;
 mod text;
-
-pub use date::rfc5322_date;
 
 use crate::smtp::reply::EnhancedCode;
 use std::time::SystemTime;
+
+use crate::smtp::rfc5322_date;
 use text::{field, headers_of_original, paragraph};
 
 /// Octets of the original's header section that are returned.

@@ -36,7 +36,7 @@ fn a_report_reads_as_rfc_3464_has_it() {
     let recipients = [recipient("bob@example.net")];
     let built = build(&report(&recipients, b"Subject: hello\r\nFrom: <alice@example.com>\r\n"));
     let expected = "\
-Date: Wed, 1 Jan 2025 00:00:00 +0000
+Date: Wed, 01 Jan 2025 00:00:00 +0000
 From: Mail Delivery System <MAILER-DAEMON@gate.example.org>
 To: <alice@example.com>
 Subject: Undelivered Mail Returned to Sender
