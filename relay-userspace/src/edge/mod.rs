@@ -17,6 +17,7 @@ mod guard;
 pub mod kernel;
 pub mod left_behind;
 pub mod lines;
+mod logins;
 pub mod memory;
 pub mod protected;
 mod report;

@@ -1,5 +1,5 @@
-//! Addresses that must stay reachable: the machine's own, its gateways, its resolvers, and the
-//! inside hosts of the configuration.
+//! Addresses that must stay reachable: the machine's own, its gateways, its resolvers, the inside
+//! hosts of the configuration, and whence somebody is logged in.
 //!
 //! Read afresh for each decision, since a lease or a route may have changed since the last one.
 
@@ -10,6 +10,8 @@ use std::path::Path;
 
 use relay_core::ban::guardrails::Protected;
 use relay_core::prefix::canonical_ip;
+
+use super::logins;
 
 /// The most that is read of a file of routes or resolvers.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -25,14 +27,19 @@ pub fn read(configured: &Protected) -> Protected {
     protected.gateways.extend(gateways_v4(&contents("/proc/net/route")));
     protected.gateways.extend(gateways_v6(&contents("/proc/net/ipv6_route")));
     protected.resolvers.extend(resolvers(&contents("/etc/resolv.conf")));
+    protected.administrators.extend(logins::addresses(&bytes_of(logins::UTMP)));
     protected
 }
 
 fn contents(path: impl AsRef<Path>) -> String {
+    String::from_utf8_lossy(&bytes_of(path)).into_owned()
+}
+
+fn bytes_of(path: impl AsRef<Path>) -> Vec<u8> {
     let mut bytes = Vec::new();
     // What cannot be read to the end is used as far as it goes.
     let _ = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }
 
 fn own_addresses() -> Vec<IpAddr> {
