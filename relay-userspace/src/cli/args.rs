@@ -271,10 +271,10 @@ pub enum NeverRouteCommand {
 pub enum QueueCommand {
     /// Show the messages, oldest first
     List {
-        /// Only from this sender
+        /// Only from this sender; @example.org for all of a domain
         #[arg(long, value_name = "ADDRESS")]
         sender: Option<String>,
-        /// Only to this recipient
+        /// Only to this recipient; @example.org for all of a domain
         #[arg(long, value_name = "ADDRESS")]
         recipient: Option<String>,
     },

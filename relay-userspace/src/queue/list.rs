@@ -18,8 +18,9 @@ const HEADERS_BYTES_MAX: usize = 64 << 10;
 pub struct Filter {
     /// The reverse-path: `user@example.org`, `@example.org` for all of a domain, empty for null.
     pub sender: Option<String>,
-    /// The domain of a recipient that still waits.
-    pub recipient_domain: Option<String>,
+    /// A recipient that still waits: `user@example.org`, or `example.org` or `@example.org` for
+    /// all of a domain.
+    pub recipient: Option<String>,
 }
 
 impl Filter {
@@ -27,8 +28,8 @@ impl Filter {
         self.sender.as_deref().map(str::to_ascii_lowercase)
     }
 
-    fn domain(&self) -> Option<String> {
-        self.recipient_domain.as_deref().map(str::to_ascii_lowercase)
+    fn recipient(&self) -> Option<String> {
+        self.recipient.as_deref().map(str::to_ascii_lowercase)
     }
 }
 
@@ -36,7 +37,8 @@ const MATCHES: &str = "
   (?1 IS NULL OR lower(reverse_path) = ?1
     OR (substr(?1, 1, 1) = '@' AND substr(lower(reverse_path), -length(?1)) = ?1))
   AND (?2 IS NULL OR EXISTS
-    (SELECT 1 FROM recipients r WHERE r.message = m.id AND r.domain = ?2))";
+    (SELECT 1 FROM recipients r WHERE r.message = m.id
+      AND (r.domain = ltrim(?2, '@') OR lower(r.address) = ?2)))";
 
 /// One line of `queue list`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +166,7 @@ pub(super) fn list(
     let after = after.map_or(-1, QueueId::row);
     let mut statement = reader.prepare_cached(&sql)?;
     let rows = statement
-        .query_map(params![filter.sender(), filter.domain(), after, limit], summary_or_damage)?;
+        .query_map(params![filter.sender(), filter.recipient(), after, limit], summary_or_damage)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -172,7 +174,7 @@ pub(super) fn list(
 pub(super) fn ids(reader: &Reader, filter: &Filter) -> Result<Vec<QueueId>, StoreError> {
     let sql = format!("SELECT m.id FROM messages m WHERE {MATCHES}");
     let mut statement = reader.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![filter.sender(), filter.domain()], |row| {
+    let rows = statement.query_map(params![filter.sender(), filter.recipient()], |row| {
         Ok(QueueId::from_row(row.get(0)?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

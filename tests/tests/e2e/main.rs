@@ -11,3 +11,4 @@ mod learning;
 mod mail;
 mod relaying;
 mod running;
+mod verbs;

@@ -110,6 +110,9 @@ fn garbage_on_a_control_socket_ends_nothing() -> Result<()> {
     use std::io::Write;
     let mut world = World::new()?;
     world.start("")?;
+    // A daemon that died would be started again, and `status` be fine.
+    let daemons = || -> Result<_> { Ok([world.daemon_pid("edge")?, world.daemon_pid("relay")?]) };
+    let before = daemons()?;
     for socket in ["edge.sock", "relay.sock"] {
         for garbage in [
             &b"\x00\xff\xfe garbage\r\n\r\n"[..],
@@ -123,6 +126,7 @@ fn garbage_on_a_control_socket_ends_nothing() -> Result<()> {
         }
     }
     world.cli_ok(&["status"])?;
+    ensure!(daemons()? == before, "a daemon died:\n{}", world.log());
     world.stop()
 }
 

@@ -191,10 +191,8 @@ async fn filters_and_pages() {
         ids.push(store(&spool, from, &[&to], b"x\r\n").await);
     }
     let count = async |sender: Option<&str>, domain: Option<&str>| {
-        let filter = Filter {
-            sender: sender.map(str::to_owned),
-            recipient_domain: domain.map(str::to_owned),
-        };
+        let filter =
+            Filter { sender: sender.map(str::to_owned), recipient: domain.map(str::to_owned) };
         spool.list(filter, None, 100).await.unwrap().len()
     };
     assert_eq!(count(None, None).await, 10);
@@ -207,7 +205,7 @@ async fn filters_and_pages() {
     assert_eq!(count(Some("' OR 1=1 --"), None).await, 0);
     let page = spool.list(Filter::default(), Some(ids[3]), 2).await.unwrap();
     assert_eq!(page.iter().map(|m| m.id).collect::<Vec<_>>(), ids[4..6]);
-    let spam = Filter { sender: Some("@spam.example".into()), recipient_domain: None };
+    let spam = Filter { sender: Some("@spam.example".into()), recipient: None };
     assert_eq!(spool.delete_matching(spam).await.unwrap(), 5);
     assert_eq!(spool.retry_matching(Filter::default()).await.unwrap(), 5);
 }

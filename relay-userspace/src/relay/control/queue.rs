@@ -28,7 +28,7 @@ fn id_of(text: &str) -> Result<QueueId, Problem> {
 }
 
 pub(super) async fn list(State(shared): Relay, Ask(query): Ask<QueueQuery>) -> Answered<QueuePage> {
-    let filter = Filter { sender: query.sender, recipient_domain: query.recipient };
+    let filter = Filter { sender: query.sender, recipient: query.recipient };
     let after = query.after.as_deref().map(id_of).transpose()?;
     let limit = query.limit.unwrap_or(PAGE_ROWS_MAX).clamp(1, PAGE_ROWS_MAX);
     let found = shared.spool.list(filter, after, limit).await?;
