@@ -87,6 +87,11 @@ impl Scope {
         Self(self.0 | other.0)
     }
 
+    /// The classes of this set that the other has not.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     pub fn from_name(name: &str) -> Option<Self> {
         Self::NAMED.iter().find(|(known, _)| *known == name).map(|&(_, scope)| scope)
     }
@@ -192,13 +197,22 @@ pub struct Entry {
     /// Index of the entry's rule in the counter map.
     pub rule: u32,
     pub reason: u8,
+    /// Traffic that is dropped, or allowed.
     pub scope: Scope,
+    /// Traffic that a rule under observation would drop: it passes and is counted.
+    pub observed: Scope,
     /// The length of the entry's own prefix, so that a lookup can walk on to the next wider one.
     pub prefix_len: u8,
 }
 
 impl Entry {
     pub const SIZE: usize = 12;
+
+    /// An entry of an unspecified prefix that lives for ever and observes nothing.
+    pub const fn new(scope: Scope, reason: Reason, rule: u32) -> Self {
+        let observed = Scope::NONE;
+        Self { expires_s: 0, rule, reason: reason as u8, scope, observed, prefix_len: 0 }
+    }
 
     /// Whether the entry is in force at this second of CLOCK_BOOTTIME.
     pub const fn is_live(&self, now_s: u32) -> bool {
@@ -220,7 +234,7 @@ impl Entry {
             self.reason,
             self.scope.bits(),
             self.prefix_len,
-            0,
+            self.observed.bits(),
         ]
     }
 
@@ -231,6 +245,7 @@ impl Entry {
             reason: b[8],
             scope: Scope::from_bits(b[9]),
             prefix_len: b[10],
+            observed: Scope::from_bits(b[11]),
         }
     }
 }
@@ -241,15 +256,20 @@ mod tests {
 
     #[test]
     fn bytes_round_trip() {
-        let entry =
-            Entry { expires_s: 77, rule: 65_000, reason: 3, scope: Scope::SMTP, prefix_len: 24 };
+        let entry = Entry {
+            expires_s: 77,
+            rule: 65_000,
+            reason: 3,
+            scope: Scope::SMTP,
+            observed: Scope::MX,
+            prefix_len: 24,
+        };
         assert_eq!(Entry::from_bytes(entry.to_bytes()), entry);
     }
 
     #[test]
     fn an_entry_dies_at_its_second_and_zero_never_dies() {
-        let mut entry =
-            Entry { expires_s: 10, rule: 0, reason: 0, scope: Scope::MX, prefix_len: 32 };
+        let mut entry = Entry { expires_s: 10, ..Entry::new(Scope::MX, Reason::Manual, 0) };
         assert!(entry.is_live(9));
         assert!(!entry.is_live(10));
         entry.expires_s = 0;

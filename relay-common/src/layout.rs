@@ -1,63 +1,85 @@
 //! Names, sizes and meanings of the maps. Whatever changes here, or in the bytes of an
-//! [`Entry`](crate::entry::Entry), in [`Reason`](crate::entry::Reason)'s numbers or in the places of
-//! [`Counter`](crate::totals::Counter), raises [`LAYOUT_VERSION`]: pinned maps of another version
-//! are never adopted.
+//! [`Entry`](crate::entry::Entry) or an [`Event`](crate::event::Event), in
+//! [`Reason`](crate::entry::Reason)'s numbers, in the bits of [`touch`](crate::touch) or in the
+//! places of [`Counter`](crate::totals::Counter), raises [`LAYOUT_VERSION`]: pinned maps of another
+//! version are never adopted.
 
-use crate::entry::{List, Scope};
+use crate::control::{Kind, Place, Slot};
 use crate::parse::Family;
 
 /// Names the pin directory, so that maps of two layouts never meet.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The program's name in the object file, and what `bpftool prog` shows.
 pub const PROGRAM: &str = "postern";
 
-pub const ALLOW_V4: &str = "ALLOW_V4";
-pub const ALLOW_V6: &str = "ALLOW_V6";
-pub const DENY_V4: &str = "DENY_V4";
-pub const DENY_V6: &str = "DENY_V6";
 /// Per-CPU array of u64, indexed by [`Counter::index`](crate::totals::Counter::index).
 pub const TOTALS: &str = "TOTALS";
-/// Per-CPU array of [`RuleHits`] bytes, indexed by an entry's rule.
+/// Per-CPU array of [`RuleHits`], indexed by an entry's rule.
 pub const RULE_HITS: &str = "RULE_HITS";
-/// Array of one u32: the bits of the guarded [`Scope`].
-pub const GUARDED: &str = "GUARDED";
+/// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
+pub const CONTROL: &str = "CONTROL";
+/// Arrays of [`touch::WORDS`](crate::touch::WORDS) u64. Can be mapped into memory.
+pub const TOUCHED_V4: &str = "TOUCHED_V4";
+pub const TOUCHED_V6: &str = "TOUCHED_V6";
+/// Array of one [`Settings`].
+pub const SETTINGS: &str = "SETTINGS";
+/// Ring buffer of [`Event`](crate::event::Event)s.
+pub const EVENTS: &str = "EVENTS";
+/// LRU hashes of [`Bucket`](crate::limit::Bucket)s, by the IPv4 address or the first 64 bits.
+pub const BUCKETS_V4: &str = "BUCKETS_V4";
+pub const BUCKETS_V6: &str = "BUCKETS_V6";
+
+/// The maps that are no tables of entries.
+pub const OTHER_MAPS: [&str; 9] =
+    [TOTALS, RULE_HITS, CONTROL, TOUCHED_V4, TOUCHED_V6, SETTINGS, EVENTS, BUCKETS_V4, BUCKETS_V6];
+
+/// Every table of entries: where it stands, what it holds, and its map's name.
+pub const TABLES: [(Place, Kind, Family, &str); 18] = [
+    (Place::Rows, Kind::Allow, Family::V4, "ALLOW_V4"),
+    (Place::Rows, Kind::Allow, Family::V6, "ALLOW_V6"),
+    (Place::Rows, Kind::Deny, Family::V4, "DENY_V4"),
+    (Place::Rows, Kind::Deny, Family::V6, "DENY_V6"),
+    (Place::Rows, Kind::Hosts, Family::V4, "HOSTS_V4"),
+    (Place::Rows, Kind::Hosts, Family::V6, "HOSTS_V6"),
+    (Place::Feeds(Slot::A), Kind::Allow, Family::V4, "FEED_A_ALLOW_V4"),
+    (Place::Feeds(Slot::A), Kind::Allow, Family::V6, "FEED_A_ALLOW_V6"),
+    (Place::Feeds(Slot::A), Kind::Deny, Family::V4, "FEED_A_DENY_V4"),
+    (Place::Feeds(Slot::A), Kind::Deny, Family::V6, "FEED_A_DENY_V6"),
+    (Place::Feeds(Slot::A), Kind::Hosts, Family::V4, "FEED_A_HOSTS_V4"),
+    (Place::Feeds(Slot::A), Kind::Hosts, Family::V6, "FEED_A_HOSTS_V6"),
+    (Place::Feeds(Slot::B), Kind::Allow, Family::V4, "FEED_B_ALLOW_V4"),
+    (Place::Feeds(Slot::B), Kind::Allow, Family::V6, "FEED_B_ALLOW_V6"),
+    (Place::Feeds(Slot::B), Kind::Deny, Family::V4, "FEED_B_DENY_V4"),
+    (Place::Feeds(Slot::B), Kind::Deny, Family::V6, "FEED_B_DENY_V6"),
+    (Place::Feeds(Slot::B), Kind::Hosts, Family::V4, "FEED_B_HOSTS_V4"),
+    (Place::Feeds(Slot::B), Kind::Hosts, Family::V6, "FEED_B_HOSTS_V6"),
+];
+
+/// The map of a table.
+///
+/// # Panics
+/// Never: every table has a map.
+pub fn map_of(place: Place, kind: Kind, family: Family) -> &'static str {
+    let found = TABLES.iter().find(|&&(p, k, f, _)| (p, k, f) == (place, kind, family));
+    found.map(|&(.., name)| name).expect("TABLES has every combination")
+}
 
 /// Every map, in the order in which they are pinned.
-pub const MAPS: [&str; 7] = [ALLOW_V4, ALLOW_V6, DENY_V4, DENY_V6, TOTALS, RULE_HITS, GUARDED];
-
-/// The trie that holds a list's entries of one family.
-pub const fn trie(list: List, family: Family) -> &'static str {
-    match (list, family) {
-        (List::Allow, Family::V4) => ALLOW_V4,
-        (List::Allow, Family::V6) => ALLOW_V6,
-        (List::Deny, Family::V4) => DENY_V4,
-        (List::Deny, Family::V6) => DENY_V6,
-    }
+pub fn maps() -> impl Iterator<Item = &'static str> {
+    TABLES.into_iter().map(|(.., name)| name).chain(OTHER_MAPS)
 }
 
-/// What a trie holds; `None` for a map that is no list.
-pub fn list_of(map: &str) -> Option<(List, Family)> {
-    let pairs = List::ALL.into_iter().flat_map(|list| Family::ALL.map(|family| (list, family)));
-    pairs.into_iter().find(|&(list, family)| trie(list, family) == map)
-}
-
-/// Room for entries in each allow trie unless the loader says otherwise.
+/// Room for entries in each allow table unless the loader says otherwise.
 pub const ALLOW_ENTRIES: u32 = 65_536;
-/// Room for entries in each deny trie unless the loader says otherwise.
+/// Room for entries in each deny table unless the loader says otherwise.
 pub const DENY_ENTRIES: u32 = 1_048_576;
 /// Rule ids run from 0 to one below this. An entry with a higher one works and is not counted.
 pub const RULES: u32 = 65_536;
-
-/// The scope that the GUARDED map's word stands for.
-pub const fn guarded_scope(word: u32) -> Scope {
-    Scope::from_bits(word.to_le_bytes()[0])
-}
-
-/// The GUARDED map's word for a scope.
-pub const fn guarded_word(scope: Scope) -> u32 {
-    scope.bits() as u32
-}
+/// Bytes of the ring buffer: a power of two, and of pages.
+pub const EVENT_BYTES: u32 = 256 << 10;
+/// Sources whose connections are counted at once; the ones seen longest ago make room.
+pub const BUCKETS: u32 = 65_536;
 
 /// One CPU's slot of the RULE_HITS map: what a rule's entries did to packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,7 +87,9 @@ pub const fn guarded_word(scope: Scope) -> u32 {
 pub struct RuleHits {
     /// Packets that the rule decided: dropped for a deny, passed for an allow.
     pub hits: u64,
-    /// Second on CLOCK_BOOTTIME of the latest one; 0 with no hits.
+    /// Packets that the rule would have dropped, were it not under observation.
+    pub observed: u64,
+    /// Second on CLOCK_BOOTTIME of the latest of either; 0 with none.
     pub last_s: u64,
 }
 
@@ -74,7 +98,21 @@ impl RuleHits {
     pub fn merge(self, other: Self) -> Self {
         Self {
             hits: self.hits.wrapping_add(other.hits),
-            last_s: if self.last_s > other.last_s { self.last_s } else { other.last_s },
+            observed: self.observed.wrapping_add(other.observed),
+            last_s: self.last_s.max(other.last_s),
         }
     }
+}
+
+/// What the program is told by the configuration, beyond the control word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Connections a second from one source, and how many at once above that.
+    pub syn_per_s: u32,
+    pub syn_burst: u32,
+    /// Connections a second, over all sources, up to which nobody is limited. For each CPU.
+    pub syn_free_per_s: u32,
+    /// Events a second at most. For each CPU.
+    pub events_per_s: u32,
 }

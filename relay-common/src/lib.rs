@@ -6,8 +6,12 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod entry;
+pub mod event;
 pub mod layout;
+pub mod limit;
 pub mod parse;
 pub mod totals;
+pub mod touch;
 pub mod verdict;

@@ -79,9 +79,23 @@ pub struct Packet {
     /// One bit: the class of the TCP destination port, or "not TCP". All bits of TCP where the
     /// port is hidden.
     pub class: Scope,
+    /// The TCP destination port; 0 where there is none, or it is hidden.
+    pub port: u16,
+    /// Where the TCP header begins in the frame; 0 where there is none.
+    pub tcp_at: u16,
 }
 
 impl Packet {
+    /// A connection to a TCP port that somebody asks about, of which no frame is at hand.
+    pub const fn to_port(source: Source, port: u16) -> Self {
+        Self { source, class: Scope::of_tcp_port(port), port, tcp_at: 0 }
+    }
+
+    /// Traffic of a class that somebody asks about, of which no frame is at hand.
+    pub const fn of_class(source: Source, class: Scope) -> Self {
+        Self { source, class, port: 0, tcp_at: 0 }
+    }
+
     /// Whether its ports lie behind more extension headers than are looked through. It may be TCP
     /// to any port, and the stack would answer: from a denied source it must not pass.
     pub const fn hides_its_port(&self) -> bool {
@@ -220,11 +234,10 @@ fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged>
         return Err(Unjudged::LaterFragment(Family::V4));
     }
     let source = Source::V4([header[12], header[13], header[14], header[15]]);
-    let class = match header[9] {
-        PROTOCOL_TCP => tcp(frame, offset + header_len)?,
-        _ => Scope::of_other_protocol(),
-    };
-    Ok(Packet { source, class })
+    match header[9] {
+        PROTOCOL_TCP => tcp(frame, source, offset + header_len),
+        _ => Ok(Packet::of_class(source, Scope::of_other_protocol())),
+    }
 }
 
 /// RFC 8200 sections 3 and 4.
@@ -239,12 +252,11 @@ fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged>
     if first >> 4 != 6 {
         return Err(Unjudged::Malformed(Malformed::BadIpv6));
     }
-    let class = match skip_extensions(frame, next, offset + 40)? {
-        (PROTOCOL_TCP, offset) => tcp(frame, offset)?,
-        (protocol, _) if is_extension(protocol) => Scope::TCP,
-        _ => Scope::of_other_protocol(),
-    };
-    Ok(Packet { source, class })
+    match skip_extensions(frame, next, offset + 40)? {
+        (PROTOCOL_TCP, offset) => tcp(frame, source, offset),
+        (protocol, _) if is_extension(protocol) => Ok(Packet::of_class(source, Scope::TCP)),
+        _ => Ok(Packet::of_class(source, Scope::of_other_protocol())),
+    }
 }
 
 /// The first protocol that is no extension header, and where it begins; an extension header behind
@@ -297,10 +309,30 @@ const fn is_extension(protocol: u8) -> bool {
 /// The class of a TCP segment. Its ports are enough: a first fragment may hold no more, and its
 /// reassembled whole would still open a connection (RFC 1858 section 3).
 #[inline(always)]
-fn tcp<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Scope, Unjudged> {
-    let ports: [u8; 4] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortTcp))?;
-    Ok(Scope::of_tcp_port(u16::from_be_bytes([ports[2], ports[3]])))
+fn tcp<F: Frame + ?Sized>(frame: &F, source: Source, offset: usize) -> Result<Packet, Unjudged> {
+    let short = Unjudged::Malformed(Malformed::ShortTcp);
+    let [_, _, high, low]: [u8; 4] = frame.read(offset).ok_or(short)?;
+    let port = u16::from_be_bytes([high, low]);
+    Ok(Packet { source, class: Scope::of_tcp_port(port), port, tcp_at: offset as u16 })
 }
+
+/// Whether a packet asks for a connection: SYN without ACK, RST or FIN (RFC 9293 section 3.1). A
+/// fragment that is too short to say so asks for none.
+#[inline(always)]
+pub fn opens_connection<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> bool {
+    if packet.tcp_at == 0 {
+        return false;
+    }
+    match frame.read::<1>(packet.tcp_at as usize + 13) {
+        Some([flags]) => flags & (FIN | SYN | RST | ACK) == SYN,
+        None => false,
+    }
+}
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -338,8 +370,10 @@ mod tests {
         fn reads_what_another_library_writes(v6: bool, octets: [u8; 16], port: u16, cut in 0usize..200) {
             let source = if v6 { IpAddr::from(octets) } else { IpAddr::from([1, octets[1], 2, 3]) };
             let bytes = frame(source, port);
-            let packet = Packet { source: source.into(), class: Scope::of_tcp_port(port) };
+            let tcp_at = if v6 { 54 } else { 34 };
+            let packet = Packet { tcp_at, ..Packet::to_port(source.into(), port) };
             prop_assert_eq!(parse(&bytes[..]), Ok(packet));
+            prop_assert!(opens_connection(&bytes[..], &packet));
             let ip_end = if v6 { 54 } else { 34 };
             let cut = cut.min(bytes.len());
             let expected = match cut {

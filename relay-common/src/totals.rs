@@ -35,21 +35,36 @@ pub enum Counter {
         family: Family,
         reason: u8,
     },
+    /// Passed, though an entry with this reason's number would drop it: it is under observation.
+    Observed {
+        family: Family,
+        reason: u8,
+    },
+    /// Dropped, since its source opens too many connections.
+    Limited(Family),
     NotIp,
     LaterFragment(Family),
     Malformed(Malformed),
     /// Additional to the packet's own counter: an IPv6 source in ::ffff:0:0/96, which has no
     /// business on a wire (RFC 4291 section 2.5.5.2).
     V4Mapped,
+    /// Additional: told in the ring buffer, left out since this second's budget was spent, or lost
+    /// since the buffer was full.
+    EventTold,
+    EventLeftOut,
+    EventLost,
 }
 
 const DROPPED_AT: u32 = 12;
-const NOT_IP_AT: u32 = DROPPED_AT + 2 * REASONS;
+const OBSERVED_AT: u32 = DROPPED_AT + 2 * REASONS;
+const LIMITED_AT: u32 = OBSERVED_AT + 2 * REASONS;
+const NOT_IP_AT: u32 = LIMITED_AT + 2;
 const FRAGMENTS_AT: u32 = NOT_IP_AT + 1;
 const MALFORMED_AT: u32 = FRAGMENTS_AT + 2;
 const V4_MAPPED_AT: u32 = MALFORMED_AT + KINDS;
+const EVENTS_AT: u32 = V4_MAPPED_AT + 1;
 /// Slots in the totals map.
-pub const COUNTERS: u32 = V4_MAPPED_AT + 1;
+pub const COUNTERS: u32 = EVENTS_AT + 3;
 
 impl Counter {
     /// The counter of a packet that was judged.
@@ -58,6 +73,7 @@ impl Counter {
         let family = packet.source.family();
         let why = match verdict {
             Verdict::Denied(entry) => return Self::Dropped { family, reason: entry.reason },
+            Verdict::Observed(entry) => return Self::Observed { family, reason: entry.reason },
             _ if packet.hides_its_port() => return Self::Malformed(Malformed::TooManyExtensions),
             Verdict::Unguarded => Pass::Unguarded,
             Verdict::Allowed(_) => Pass::Allowed,
@@ -84,10 +100,17 @@ impl Counter {
             Self::Dropped { family, reason } => {
                 DROPPED_AT + family as u32 * REASONS + (reason as u32 & (REASONS - 1))
             }
+            Self::Observed { family, reason } => {
+                OBSERVED_AT + family as u32 * REASONS + (reason as u32 & (REASONS - 1))
+            }
+            Self::Limited(family) => LIMITED_AT + family as u32,
             Self::NotIp => NOT_IP_AT,
             Self::LaterFragment(family) => FRAGMENTS_AT + family as u32,
             Self::Malformed(kind) => MALFORMED_AT + kind as u32,
             Self::V4Mapped => V4_MAPPED_AT,
+            Self::EventTold => EVENTS_AT,
+            Self::EventLeftOut => EVENTS_AT + 1,
+            Self::EventLost => EVENTS_AT + 2,
         }
     }
 }
@@ -132,10 +155,27 @@ impl Totals {
         }
     }
 
-    /// Dropped packets of a family, for any reason.
+    /// Dropped packets of a family, for any reason, limits included.
     pub fn dropped(&self, family: Family) -> u64 {
         let dropped = |reason| self.get(Counter::Dropped { family, reason });
-        (0..REASONS as u8).map(dropped).sum()
+        (0..REASONS as u8).map(dropped).sum::<u64>() + self.get(Counter::Limited(family))
+    }
+
+    /// Packets of a family that passed, and would be dropped but for being observed only.
+    pub fn observed(&self, family: Family) -> u64 {
+        let observed = |reason| self.get(Counter::Observed { family, reason });
+        (0..REASONS as u8).map(observed).sum()
+    }
+
+    /// Packets of both families that were only observed, by entries with this reason.
+    pub fn observed_for(&self, reason: Reason) -> u64 {
+        let observed = |family| self.get(Counter::Observed { family, reason: reason as u8 });
+        Family::ALL.into_iter().map(observed).sum()
+    }
+
+    /// Packets of both families that were dropped since their sources open too many connections.
+    pub fn limited(&self) -> u64 {
+        Family::ALL.into_iter().map(|family| self.get(Counter::Limited(family))).sum()
     }
 
     /// Dropped packets of both families, by entries with this reason.
@@ -144,10 +184,11 @@ impl Totals {
         Family::ALL.into_iter().map(dropped).sum()
     }
 
-    /// Packets of a family that were judged and passed, or were later fragments.
+    /// Packets of a family that were judged and passed (observed ones too), or were later
+    /// fragments.
     pub fn passed(&self, family: Family) -> u64 {
         let judged: u64 = Pass::ALL.into_iter().map(|why| self.passed_because(family, why)).sum();
-        judged + self.get(Counter::LaterFragment(family))
+        judged + self.observed(family) + self.get(Counter::LaterFragment(family))
     }
 
     /// Packets of a family that were judged and passed for this reason.
@@ -196,10 +237,12 @@ mod tests {
 
     fn every_counter() -> Vec<Counter> {
         let mut all = std::vec![Counter::NotIp, Counter::V4Mapped];
+        all.extend([Counter::EventTold, Counter::EventLeftOut, Counter::EventLost]);
         for family in Family::ALL {
-            all.push(Counter::LaterFragment(family));
+            all.extend([Counter::LaterFragment(family), Counter::Limited(family)]);
             for reason in 0..REASONS as u8 {
                 all.push(Counter::Dropped { family, reason });
+                all.push(Counter::Observed { family, reason });
             }
             for why in Pass::ALL {
                 all.extend([true, false].map(|tcp| Counter::Passed { family, tcp, why }));
@@ -217,7 +260,7 @@ mod tests {
         assert!(places.iter().all(|&place| place < COUNTERS));
         // A reason from some later layout must not reach beyond the drops either.
         let wild = Counter::Dropped { family: Family::V6, reason: 255 };
-        assert!(wild.index() < NOT_IP_AT);
+        assert!(wild.index() < OBSERVED_AT);
     }
 
     #[test]
@@ -231,7 +274,8 @@ mod tests {
             Family::ALL.map(|family| totals.passed(family) + totals.dropped(family)).iter().sum();
         let others = totals.malformed() + totals.get(Counter::NotIp);
         assert_eq!(totals.seen(), of_families + others);
-        assert_eq!(totals.seen(), every_counter().len() as u64 - 1);
+        // All but the four that are counted besides a packet's own.
+        assert_eq!(totals.seen(), every_counter().len() as u64 - 4);
         assert_eq!((totals.allowed(), totals.not_tcp(), totals.later_fragments()), (4, 6, 2));
         assert_eq!(totals.dropped_for(Reason::Dnsbl), 2);
     }

@@ -1,13 +1,20 @@
 //! The verdict on a packet, given the lists. Pure: the maps and the clock are behind a trait.
 
-use crate::entry::{Entry, List, Scope};
+use crate::control::{Control, Kind, Table};
+use crate::entry::{Entry, List};
 use crate::parse::{Packet, Source};
 
-/// The lists and the time, as the kernel maps, a userspace copy or a test's own oracle has them.
+/// The tables and the time, as the kernel maps, a userspace copy or a test's own oracle has them.
 pub trait Lists {
+    /// Whether an entry of any table may cover the source. True may be wrong, false may not.
+    fn touched(&self, source: &Source) -> bool;
+
+    /// The denial of exactly the source's own unit ([`Kind::Hosts`]).
+    fn host(&self, table: Table, source: &Source) -> Option<Entry>;
+
     /// The entry with the longest prefix that matches the first `prefix_len` bits of the source,
     /// and is itself no longer than that. This is what an LPM trie answers to a key that long.
-    fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry>;
+    fn longest(&self, table: Table, list: List, source: &Source, prefix_len: u8) -> Option<Entry>;
 
     /// Second on CLOCK_BOOTTIME. Asked for only when an entry that expires was found, because the
     /// clock is dearer than the rest of the work on a packet that matches nothing.
@@ -17,12 +24,14 @@ pub trait Lists {
 /// What becomes of a packet, and by which entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// No deny entry speaks about this class of traffic: passes without a lookup.
+    /// No entry speaks about this class of traffic: passes without a lookup.
     Unguarded,
     /// Passes, whatever the deny list says.
     Allowed(Entry),
     /// Passes: nothing in force matches.
     Clean,
+    /// Passes; it would be dropped, were the entry or the whole filter not under observation.
+    Observed(Entry),
     /// Dropped.
     Denied(Entry),
 }
@@ -35,46 +44,134 @@ impl Verdict {
     /// The entry that decided, if one did.
     pub const fn entry(&self) -> Option<&Entry> {
         match self {
-            Self::Allowed(entry) | Self::Denied(entry) => Some(entry),
+            Self::Allowed(entry) | Self::Observed(entry) | Self::Denied(entry) => Some(entry),
             Self::Unguarded | Self::Clean => None,
         }
     }
 }
 
-/// Judges a packet. `guarded` is the union of the scopes of all deny entries, so that traffic no
-/// entry speaks about costs nothing.
+/// Judges a packet. An allowed source passes; then a denial in force drops, and one that is only
+/// observed is noted. Rows come before feeds, a host before prefixes, the longest prefix first.
 #[inline(always)]
-pub fn decide<L: Lists>(lists: &L, guarded: Scope, packet: &Packet) -> Verdict {
-    if !guarded.intersects(packet.class) {
+pub fn decide<L: Lists>(lists: &L, control: Control, packet: &Packet) -> Verdict {
+    if !control.guarded().intersects(packet.class) {
         return Verdict::Unguarded;
     }
-    if let Some(entry) = in_force(lists, List::Allow, packet) {
+    if !control.uses_any(packet.source.family()) || !lists.touched(&packet.source) {
+        return Verdict::Clean;
+    }
+    let asked = Asked { lists, control, packet };
+    if let Some(entry) = asked.allowed() {
         return Verdict::Allowed(entry);
     }
-    match in_force(lists, List::Deny, packet) {
+    let mut observed = None;
+    match asked.denied(&mut observed) {
+        Some(entry) if control.observes() => Verdict::Observed(entry),
         Some(entry) => Verdict::Denied(entry),
-        None => Verdict::Clean,
+        None => observed.map_or(Verdict::Clean, Verdict::Observed),
     }
 }
 
-/// The longest entry that matches, lives and speaks about this class of traffic. A trie answers
-/// with the longest match alone, so one that is expired or about other ports must not hide a
-/// wider one: the walk asks again for less than the prefix it got.
-#[inline(always)]
-fn in_force<L: Lists>(lists: &L, list: List, packet: &Packet) -> Option<Entry> {
-    let bits = packet.source.family().bits();
-    let mut prefix_len = bits;
-    // Each step shortens the prefix, so 33 steps for v4 and 129 for v6 see every nested entry.
-    for _ in 0..=bits {
-        let entry = lists.longest(list, &packet.source, prefix_len)?;
-        let lives = entry.expires_s == 0 || entry.is_live(lists.now_s());
-        if lives && entry.scope.intersects(packet.class) {
+/// One packet, and what is asked about it.
+struct Asked<'a, L> {
+    lists: &'a L,
+    control: Control,
+    packet: &'a Packet,
+}
+
+impl<L: Lists> Asked<'_, L> {
+    #[inline(always)]
+    fn uses(&self, table: Table, kind: Kind) -> bool {
+        self.control.uses(table, kind, self.packet.source.family())
+    }
+
+    #[inline(always)]
+    fn lives(&self, entry: &Entry) -> bool {
+        entry.expires_s == 0 || entry.is_live(self.lists.now_s())
+    }
+
+    #[inline(always)]
+    fn allowed(&self) -> Option<Entry> {
+        // An allow entry observes nothing.
+        let mut observed = None;
+        if self.uses(Table::Rows, Kind::Allow)
+            && let Some(entry) = self.walk(List::Allow, &mut observed)
+        {
             return Some(entry);
         }
-        // Should an entry claim to be longer than what was asked for, the steps still are bounded.
-        prefix_len = entry.prefix_len.checked_sub(1)?;
+        if self.uses(Table::Feeds, Kind::Allow) {
+            return self.decided(self.resolved(List::Allow), &mut observed);
+        }
+        None
     }
-    None
+
+    #[inline(always)]
+    fn denied(&self, observed: &mut Option<Entry>) -> Option<Entry> {
+        let source = &self.packet.source;
+        if self.uses(Table::Rows, Kind::Hosts)
+            && let Some(entry) = self.decided(self.lists.host(Table::Rows, source), observed)
+        {
+            return Some(entry);
+        }
+        if self.uses(Table::Rows, Kind::Deny)
+            && let Some(entry) = self.walk(List::Deny, observed)
+        {
+            return Some(entry);
+        }
+        if self.uses(Table::Feeds, Kind::Hosts)
+            && let Some(entry) = self.decided(self.lists.host(Table::Feeds, source), observed)
+        {
+            return Some(entry);
+        }
+        if self.uses(Table::Feeds, Kind::Deny) {
+            return self.decided(self.resolved(List::Deny), observed);
+        }
+        None
+    }
+
+    /// The entry, if it is in force for this packet. The first that is only observed is noted.
+    #[inline(always)]
+    fn decided(&self, entry: Option<Entry>, observed: &mut Option<Entry>) -> Option<Entry> {
+        let entry = entry?;
+        if !self.lives(&entry) {
+            return None;
+        }
+        if entry.scope.intersects(self.packet.class) {
+            return Some(entry);
+        }
+        if observed.is_none() && entry.observed.intersects(self.packet.class) {
+            *observed = Some(entry);
+        }
+        None
+    }
+
+    /// What feeds say: nesting was resolved when they were published, so the longest says it all.
+    #[inline(always)]
+    fn resolved(&self, list: List) -> Option<Entry> {
+        let source = &self.packet.source;
+        self.lists.longest(Table::Feeds, list, source, source.family().bits())
+    }
+
+    /// The longest row that matches, lives and speaks about this class of traffic. A trie answers
+    /// with the longest match alone, so one that is expired or about other ports must not hide a
+    /// wider one: the walk asks again for less than the prefix it got.
+    #[inline(always)]
+    fn walk(&self, list: List, observed: &mut Option<Entry>) -> Option<Entry> {
+        let source = &self.packet.source;
+        let bits = source.family().bits();
+        let mut prefix_len = bits;
+        // Each step shortens the prefix, so 33 steps for v4 and 129 for v6 see every nested entry.
+        for _ in 0..=bits {
+            let entry = self.lists.longest(Table::Rows, list, source, prefix_len)?;
+            if let Some(entry) = self.decided(Some(entry), observed) {
+                return Some(entry);
+            }
+            // Should an entry claim to be longer than what was asked for, the steps still are
+            // bounded.
+            prefix_len = entry.prefix_len.checked_sub(1)?;
+        }
+        None
+    }
 }
 
 #[cfg(test)]
@@ -87,15 +184,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entry::{Reason, Scope};
     use crate::parse::Family;
 
     const NOW_S: u32 = 1_000;
 
-    /// Prefixes as (bits of the network, length), by list.
+    /// Rows, and at most one entry of a feed, as (bits of the network, length), by list.
     #[derive(Debug, Default)]
     struct Model {
         v6: bool,
-        entries: HashMap<(List, u128, u8), Entry>,
+        entries: HashMap<(Table, List, u128, u8), Entry>,
     }
 
     impl Model {
@@ -123,23 +221,52 @@ mod tests {
         }
 
         /// The oracle: no walk, no order of lengths. Is there any?
-        fn any_in_force(&self, list: List, address: u128, class: Scope) -> bool {
-            self.entries.iter().any(|(&(of, network, prefix_len), entry)| {
+        fn any_in_force(&self, list: List, address: u128, speaks: impl Fn(&Entry) -> bool) -> bool {
+            self.entries.iter().any(|(&(_, of, network, prefix_len), entry)| {
                 of == list
                     && self.network(address, prefix_len) == network
                     && entry.is_live(NOW_S)
-                    && entry.scope.intersects(class)
+                    && speaks(entry)
             })
+        }
+
+        fn host_len(&self) -> u8 {
+            if self.v6 { Family::V6.host_len() } else { Family::V4.host_len() }
+        }
+
+        fn get(&self, table: Table, list: List, address: u128, len: u8) -> Option<Entry> {
+            self.entries.get(&(table, list, self.network(address, len), len)).copied()
         }
     }
 
-    /// What a trie does.
+    /// What hash and tries do.
     impl Lists for Model {
-        fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        fn touched(&self, source: &Source) -> bool {
+            let address = Self::address(source);
+            Table::ALL.into_iter().any(|table| {
+                let any = |list| {
+                    (0..=self.bits()).any(|len| self.get(table, list, address, len).is_some())
+                };
+                List::ALL.into_iter().any(any)
+            })
+        }
+
+        fn host(&self, table: Table, source: &Source) -> Option<Entry> {
+            self.get(table, List::Deny, Self::address(source), self.host_len())
+        }
+
+        fn longest(
+            &self,
+            table: Table,
+            list: List,
+            source: &Source,
+            prefix_len: u8,
+        ) -> Option<Entry> {
             let address = Self::address(source);
             (0..=prefix_len)
                 .rev()
-                .find_map(|len| self.entries.get(&(list, self.network(address, len), len)).copied())
+                .filter(|&len| list == List::Allow || len != self.host_len())
+                .find_map(|len| self.get(table, list, address, len))
         }
 
         fn now_s(&self) -> u32 {
@@ -149,28 +276,42 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = (bool, u128, u8, Entry)> {
         let expires = prop_oneof![Just(0), Just(NOW_S - 1), Just(NOW_S), Just(NOW_S + 1)];
-        (any::<bool>(), 0u128..8, 0u8..=128, expires, 0u8..16).prop_map(
-            |(allow, address, prefix_len, expires_s, scope)| {
-                let scope = Scope::from_bits(scope);
-                (
-                    allow,
-                    address,
-                    prefix_len,
-                    Entry { expires_s, rule: 0, reason: 0, scope, prefix_len },
-                )
+        (any::<bool>(), 0u128..8, 0u8..=128, expires, 0u8..16, 0u8..16).prop_map(
+            |(allow, address, prefix_len, expires_s, scope, observed)| {
+                let (scope, observed) = (Scope::from_bits(scope), Scope::from_bits(observed));
+                let observed = if allow { Scope::NONE } else { observed };
+                let entry = Entry { expires_s, rule: 0, reason: 0, scope, observed, prefix_len };
+                (allow, address, prefix_len, entry)
             },
         )
     }
 
+    /// The first line is of a feed.
     fn model(v6: bool, lines: Vec<(bool, u128, u8, Entry)>) -> Model {
         let mut model = Model { v6, ..Model::default() };
+        let mut table = Table::Feeds;
         for (allow, address, prefix_len, entry) in lines {
             let prefix_len = prefix_len.min(model.bits());
             let list = if allow { List::Allow } else { List::Deny };
             let network = model.network(address, prefix_len);
-            model.entries.insert((list, network, prefix_len), Entry { prefix_len, ..entry });
+            let entry = Entry { prefix_len, ..entry };
+            model.entries.insert((table, list, network, prefix_len), entry);
+            table = Table::Rows;
         }
         model
+    }
+
+    /// Every table in use.
+    fn all_used(guarded: Scope) -> Control {
+        let mut control = Control::default().with_guarded(guarded);
+        for table in Table::ALL {
+            for kind in Kind::ALL {
+                for family in Family::ALL {
+                    control = control.with_used(table, kind, family, true);
+                }
+            }
+        }
+        control
     }
 
     proptest! {
@@ -186,74 +327,107 @@ mod tests {
                 Just(Scope::of_other_protocol()),
             ],
             guarded in (0u8..16).prop_map(Scope::from_bits),
+            observes: bool,
         ) {
             let model = model(v6, lines);
-            let packet = Packet { source: model.source(address), class };
-            let verdict = decide(&model, guarded, &packet);
-            let allowed = model.any_in_force(List::Allow, address, class);
-            let denied = model.any_in_force(List::Deny, address, class);
+            let packet = Packet::of_class(model.source(address), class);
+            let verdict = decide(&model, all_used(guarded).with_observes(observes), &packet);
+            let drops = |entry: &Entry| entry.scope.intersects(class);
+            let counts = |entry: &Entry| entry.observed.intersects(class);
+            let allowed = model.any_in_force(List::Allow, address, drops);
+            let denied = model.any_in_force(List::Deny, address, drops);
+            let observed = model.any_in_force(List::Deny, address, counts);
             if !guarded.intersects(class) {
                 prop_assert_eq!(verdict, Verdict::Unguarded);
             } else if allowed {
                 prop_assert!(matches!(verdict, Verdict::Allowed(_)));
-            } else if denied {
+            } else if denied && !observes {
                 prop_assert!(verdict.drops());
+            } else if denied || observed {
+                prop_assert!(matches!(verdict, Verdict::Observed(_)));
             } else {
                 prop_assert_eq!(verdict, Verdict::Clean);
             }
             if let Some(entry) = verdict.entry() {
-                prop_assert!(entry.is_live(NOW_S) && entry.scope.intersects(class));
+                prop_assert!(entry.is_live(NOW_S) && (drops(entry) || counts(entry)));
             }
         }
     }
 
+    fn source_zero() -> Packet {
+        Packet::to_port(Source::V4([0; 4]), 25)
+    }
+
     #[test]
-    fn the_longest_entry_in_force_is_the_one_named() {
+    fn a_host_comes_first_and_then_the_longest_prefix_in_force() {
         let line = |prefix_len: u8, expires_s| {
-            let entry = Entry {
-                expires_s,
-                rule: prefix_len.into(),
-                reason: 0,
-                scope: Scope::MX,
-                prefix_len,
-            };
-            (false, 0, prefix_len, entry)
+            let entry = Entry::new(Scope::MX, Reason::Manual, prefix_len.into());
+            (false, 0, prefix_len, Entry { expires_s, ..entry })
         };
-        let model = model(true, [line(128, 1), line(64, 0), line(32, 0), line(0, 0)].into());
-        let packet = Packet { source: model.source(0), class: Scope::MX };
-        let verdict = decide(&model, Scope::MX, &packet);
-        assert_eq!(verdict.entry().unwrap().rule, 64);
+        let lines = [line(0, 0), line(128, 1), line(96, 0), line(64, 0), line(32, 0), line(0, 0)];
+        let mut model = model(true, lines.into());
+        let packet = Packet::to_port(model.source(0), 25);
+        let rule = |model: &Model| {
+            decide(model, all_used(Scope::MX), &packet).entry().map(|entry| entry.rule)
+        };
+        assert_eq!(rule(&model), Some(64));
+        model.entries.remove(&(Table::Rows, List::Deny, 0, 64));
+        assert_eq!(rule(&model), Some(96));
+    }
+
+    #[test]
+    fn tables_that_are_not_in_use_are_not_asked() {
+        let entry = Entry::new(Scope::MX, Reason::Manual, 7);
+        for (prefix_len, kind) in [(32, Kind::Hosts), (24, Kind::Deny)] {
+            let model = model(false, [(false, 0, prefix_len, entry)].into());
+            let used = Control::default().with_guarded(Scope::MX);
+            assert_eq!(decide(&model, used, &source_zero()), Verdict::Clean);
+            let used = used.with_used(Table::Feeds, kind, Family::V4, true);
+            assert!(decide(&model, used, &source_zero()).drops());
+            let used = used.with_used(Table::Feeds, kind, Family::V4, false);
+            let used = used.with_used(Table::Rows, Kind::Allow, Family::V4, true);
+            assert_eq!(decide(&model, used, &source_zero()), Verdict::Clean);
+        }
     }
 
     #[test]
     fn a_list_that_lies_about_its_lengths_ends_the_walk() {
         struct Liar;
         impl Lists for Liar {
-            fn longest(&self, _: List, _: &Source, _: u8) -> Option<Entry> {
-                Some(Entry { expires_s: 1, rule: 0, reason: 0, scope: Scope::ALL, prefix_len: 200 })
+            fn touched(&self, _: &Source) -> bool {
+                true
+            }
+            fn host(&self, _: Table, _: &Source) -> Option<Entry> {
+                None
+            }
+            fn longest(&self, _: Table, _: List, _: &Source, _: u8) -> Option<Entry> {
+                let entry = Entry::new(Scope::ALL, Reason::Manual, 0);
+                Some(Entry { expires_s: 1, prefix_len: 200, ..entry })
             }
             fn now_s(&self) -> u32 {
                 NOW_S
             }
         }
-        let packet = Packet { source: Source::V4([0; 4]), class: Scope::MX };
-        assert_eq!(decide(&Liar, Scope::ALL, &packet), Verdict::Clean);
+        assert_eq!(decide(&Liar, all_used(Scope::ALL), &source_zero()), Verdict::Clean);
     }
 
     #[test]
     fn the_clock_is_not_read_for_entries_that_never_expire() {
         struct Timeless;
         impl Lists for Timeless {
-            fn longest(&self, list: List, _: &Source, _: u8) -> Option<Entry> {
-                let entry =
-                    Entry { expires_s: 0, rule: 0, reason: 0, scope: Scope::MX, prefix_len: 0 };
-                (list == List::Deny).then_some(entry)
+            fn touched(&self, _: &Source) -> bool {
+                true
+            }
+            fn host(&self, _: Table, _: &Source) -> Option<Entry> {
+                None
+            }
+            fn longest(&self, _: Table, list: List, _: &Source, _: u8) -> Option<Entry> {
+                (list == List::Deny).then_some(Entry::new(Scope::MX, Reason::Manual, 0))
             }
             fn now_s(&self) -> u32 {
                 panic!("nothing expires here")
             }
         }
-        let packet = Packet { source: Source::V4([0; 4]), class: Scope::MX };
-        assert!(decide(&Timeless, Scope::ALL, &packet).drops());
+        assert!(decide(&Timeless, all_used(Scope::ALL), &source_zero()).drops());
     }
 }

@@ -4,6 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use relay_common::layout::{self, RuleHits};
 use relay_common::totals::{COUNTERS, Counter};
+use relay_common::verdict::Verdict;
 
 #[map]
 static TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
@@ -18,13 +19,18 @@ pub(crate) fn packet(counter: Counter) {
     }
 }
 
-/// Notes that an entry of this rule decided a packet.
+/// Notes that an entry decided a packet, by its rule.
 #[inline(always)]
-pub(crate) fn rule(rule: u32, now_s: u32) {
-    if let Some(slot) = RULE_HITS.get_ptr_mut(rule) {
+pub(crate) fn rule(verdict: &Verdict, now_s: u32) {
+    let Some(entry) = verdict.entry() else { return };
+    if let Some(slot) = RULE_HITS.get_ptr_mut(entry.rule) {
         // SAFETY: as above.
         unsafe {
-            (*slot).hits += 1;
+            if matches!(verdict, Verdict::Observed(_)) {
+                (*slot).observed += 1;
+            } else {
+                (*slot).hits += 1;
+            }
             (*slot).last_s = u64::from(now_s);
         }
     }

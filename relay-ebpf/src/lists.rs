@@ -1,51 +1,144 @@
-//! The allow and deny tries, and the clock that entries expire by.
+//! The tables of entries, the map of touched sources, and the clock that entries expire by.
 
 use core::cell::Cell;
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::Array;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
-use relay_common::entry::{Entry, List, Scope};
+use aya_ebpf::maps::{Array, HashMap};
+use relay_common::control::{Control, Slot, Table};
+use relay_common::entry::{Entry, List};
 use relay_common::layout;
 use relay_common::parse::Source;
+use relay_common::touch;
 use relay_common::verdict::Lists;
 
-type Trie<A> = LpmTrie<A, [u8; Entry::SIZE]>;
+use crate::clock;
 
-#[map]
-static ALLOW_V4: Trie<[u8; 4]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
-#[map]
-static ALLOW_V6: Trie<[u8; 16]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
-#[map]
-static DENY_V4: Trie<[u8; 4]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
-#[map]
-static DENY_V6: Trie<[u8; 16]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
-#[map]
-static GUARDED: Array<u32> = Array::with_max_entries(1, 0);
+type Value = [u8; Entry::SIZE];
+type Trie<A> = LpmTrie<A, Value>;
+type Hosts<A> = HashMap<A, Value>;
 
-/// The scope that any deny entry speaks about; nothing while userspace has not said.
-#[inline(always)]
-pub(crate) fn guarded() -> Scope {
-    GUARDED.get(0).map_or(Scope::NONE, |&word| layout::guarded_scope(word))
+/// Declares the tables of one place: their names are those of `relay_common::layout`.
+macro_rules! tables {
+    ($allow_v4:ident $allow_v6:ident $deny_v4:ident $deny_v6:ident $hosts_v4:ident $hosts_v6:ident) => {
+        #[map]
+        static $allow_v4: Trie<[u8; 4]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
+        #[map]
+        static $allow_v6: Trie<[u8; 16]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
+        #[map]
+        static $deny_v4: Trie<[u8; 4]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
+        #[map]
+        static $deny_v6: Trie<[u8; 16]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
+        #[map]
+        static $hosts_v4: Hosts<[u8; 4]> =
+            Hosts::with_max_entries(layout::DENY_ENTRIES, BPF_F_NO_PREALLOC);
+        #[map]
+        static $hosts_v6: Hosts<[u8; 8]> =
+            Hosts::with_max_entries(layout::DENY_ENTRIES, BPF_F_NO_PREALLOC);
+    };
 }
 
-/// The kernel's tries, with the clock read at most once a packet.
-#[derive(Default)]
-pub(crate) struct Tries {
+tables!(ALLOW_V4 ALLOW_V6 DENY_V4 DENY_V6 HOSTS_V4 HOSTS_V6);
+tables!(FEED_A_ALLOW_V4 FEED_A_ALLOW_V6 FEED_A_DENY_V4 FEED_A_DENY_V6 FEED_A_HOSTS_V4 FEED_A_HOSTS_V6);
+tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOSTS_V4 FEED_B_HOSTS_V6);
+
+#[map]
+static CONTROL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TOUCHED_V4: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+#[map]
+static TOUCHED_V6: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+
+/// What userspace has said; that nothing is guarded, while it has not.
+#[inline(always)]
+pub(crate) fn control() -> Control {
+    CONTROL.get(0).map_or(Control::default(), |&word| Control::from_word(word))
+}
+
+/// The kernel's tables, with the clock read at most once a packet.
+pub(crate) struct Tables {
+    control: Control,
     /// 0 = not read yet.
     now_s: Cell<u32>,
 }
 
-impl Lists for Tries {
+impl Tables {
     #[inline(always)]
-    fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
-        let prefix_len = u32::from(prefix_len);
-        let value = match (list, source) {
-            (List::Allow, Source::V4(ip)) => ALLOW_V4.get(Key::new(prefix_len, *ip)),
-            (List::Deny, Source::V4(ip)) => DENY_V4.get(Key::new(prefix_len, *ip)),
-            (List::Allow, Source::V6(ip)) => ALLOW_V6.get(Key::new(prefix_len, *ip)),
-            (List::Deny, Source::V6(ip)) => DENY_V6.get(Key::new(prefix_len, *ip)),
+    pub(crate) fn under(control: Control) -> Self {
+        Self { control, now_s: Cell::new(0) }
+    }
+}
+
+#[inline(always)]
+fn is_set(words: &Array<u64>, bit: touch::Bit) -> bool {
+    words.get(bit.word()).is_some_and(|word| word & bit.mask() != 0)
+}
+
+/// The first 64 bits.
+#[inline(always)]
+fn network(ip: &[u8; 16]) -> [u8; 8] {
+    [ip[0], ip[1], ip[2], ip[3], ip[4], ip[5], ip[6], ip[7]]
+}
+
+impl Lists for Tables {
+    #[inline(always)]
+    fn touched(&self, source: &Source) -> bool {
+        match source {
+            Source::V4(ip) => is_set(&TOUCHED_V4, touch::v4(u32::from_be_bytes(*ip))),
+            Source::V6(ip) => {
+                let [long, short] = touch::v6(u64::from_be_bytes(network(ip)));
+                self.control.every_v6_looks()
+                    || is_set(&TOUCHED_V6, long)
+                    || is_set(&TOUCHED_V6, short)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn host(&self, table: Table, source: &Source) -> Option<Entry> {
+        let slot = self.control.slot();
+        // SAFETY: without preallocation an element is freed only after every program that may
+        // look at it has ended, and never reused while one does.
+        let value = unsafe {
+            match (table, slot, source) {
+                (Table::Rows, _, Source::V4(ip)) => HOSTS_V4.get(ip),
+                (Table::Rows, _, Source::V6(ip)) => HOSTS_V6.get(network(ip)),
+                (Table::Feeds, Slot::A, Source::V4(ip)) => FEED_A_HOSTS_V4.get(ip),
+                (Table::Feeds, Slot::A, Source::V6(ip)) => FEED_A_HOSTS_V6.get(network(ip)),
+                (Table::Feeds, Slot::B, Source::V4(ip)) => FEED_B_HOSTS_V4.get(ip),
+                (Table::Feeds, Slot::B, Source::V6(ip)) => FEED_B_HOSTS_V6.get(network(ip)),
+            }
+        };
+        value.map(|bytes| Entry::from_bytes(*bytes))
+    }
+
+    #[inline(always)]
+    fn longest(&self, table: Table, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let len = u32::from(prefix_len);
+        let value = match source {
+            Source::V4(ip) => {
+                let key = Key::new(len, *ip);
+                match (table, self.control.slot(), list) {
+                    (Table::Rows, _, List::Allow) => ALLOW_V4.get(key),
+                    (Table::Rows, _, List::Deny) => DENY_V4.get(key),
+                    (Table::Feeds, Slot::A, List::Allow) => FEED_A_ALLOW_V4.get(key),
+                    (Table::Feeds, Slot::A, List::Deny) => FEED_A_DENY_V4.get(key),
+                    (Table::Feeds, Slot::B, List::Allow) => FEED_B_ALLOW_V4.get(key),
+                    (Table::Feeds, Slot::B, List::Deny) => FEED_B_DENY_V4.get(key),
+                }
+            }
+            Source::V6(ip) => {
+                let key = Key::new(len, *ip);
+                match (table, self.control.slot(), list) {
+                    (Table::Rows, _, List::Allow) => ALLOW_V6.get(key),
+                    (Table::Rows, _, List::Deny) => DENY_V6.get(key),
+                    (Table::Feeds, Slot::A, List::Allow) => FEED_A_ALLOW_V6.get(key),
+                    (Table::Feeds, Slot::A, List::Deny) => FEED_A_DENY_V6.get(key),
+                    (Table::Feeds, Slot::B, List::Allow) => FEED_B_ALLOW_V6.get(key),
+                    (Table::Feeds, Slot::B, List::Deny) => FEED_B_DENY_V6.get(key),
+                }
+            }
         };
         value.map(|bytes| Entry::from_bytes(*bytes))
     }
@@ -53,9 +146,7 @@ impl Lists for Tries {
     #[inline(always)]
     fn now_s(&self) -> u32 {
         if self.now_s.get() == 0 {
-            // SAFETY: the helper takes nothing and touches nothing.
-            let now_ns = unsafe { bpf_ktime_get_boot_ns() };
-            self.now_s.set((now_ns / 1_000_000_000) as u32);
+            self.now_s.set((clock::boot_ns() / 1_000_000_000) as u32);
         }
         self.now_s.get()
     }

@@ -6,15 +6,20 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(not(target_arch = "bpf"), allow(dead_code))]
 
+mod clock;
 mod count;
 mod frame;
+mod limit;
 mod lists;
 mod log;
+mod settings;
+mod tell;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use relay_common::parse::parse;
+use relay_common::control::Control;
+use relay_common::parse::{Packet, opens_connection, parse};
 use relay_common::totals::{Counter, is_v4_mapped};
 use relay_common::verdict::{Lists, Verdict, decide};
 
@@ -22,7 +27,8 @@ use relay_common::verdict::{Lists, Verdict, decide};
 /// not say it can bear that. The headers are in the first piece.
 #[xdp(frags)]
 fn postern(ctx: XdpContext) -> u32 {
-    let packet = match parse(&frame::Linear::of(&ctx)) {
+    let frame = frame::Linear::of(&ctx);
+    let packet = match parse(&frame) {
         Ok(packet) => packet,
         Err(why) => {
             count::packet(Counter::of_unjudged(why));
@@ -32,18 +38,44 @@ fn postern(ctx: XdpContext) -> u32 {
     if is_v4_mapped(&packet.source) {
         count::packet(Counter::V4Mapped);
     }
-    let lists = lists::Tries::default();
-    let verdict = decide(&lists, lists::guarded(), &packet);
-    count::packet(Counter::of_verdict(&packet, &verdict));
-    if let Some(entry) = verdict.entry() {
-        count::rule(entry.rule, lists.now_s());
-    }
+    let control = lists::control();
+    let lists = lists::Tables::under(control);
+    let verdict = decide(&lists, control, &packet);
     match verdict {
-        Verdict::Denied(entry) => {
-            log::dropped(&ctx, &packet, &entry);
-            XDP_DROP
+        Verdict::Unguarded => {}
+        Verdict::Clean => {
+            if control.limits_syn() && opens_connection(&frame, &packet) && limit::exceeds(&packet)
+            {
+                count::packet(Counter::Limited(packet.source.family()));
+                if control.tells() {
+                    tell::limited(&packet);
+                }
+                return XDP_DROP;
+            }
         }
-        Verdict::Unguarded | Verdict::Allowed(_) | Verdict::Clean => XDP_PASS,
+        Verdict::Allowed(_) | Verdict::Observed(_) | Verdict::Denied(_) => {
+            noted(&ctx, &packet, &verdict, &lists, control);
+        }
+    }
+    count::packet(Counter::of_verdict(&packet, &verdict));
+    if verdict.drops() { XDP_DROP } else { XDP_PASS }
+}
+
+/// Counts the rule of the entry that decided, and tells whoever wants to know.
+#[inline(always)]
+fn noted(
+    ctx: &XdpContext,
+    packet: &Packet,
+    verdict: &Verdict,
+    lists: &lists::Tables,
+    control: Control,
+) {
+    count::rule(verdict, lists.now_s());
+    if control.tells() {
+        tell::decided(packet, verdict);
+    }
+    if let Verdict::Denied(entry) = verdict {
+        log::dropped(ctx, packet, entry);
     }
 }
 
