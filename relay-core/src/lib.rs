@@ -7,6 +7,7 @@
 pub mod ban;
 pub mod dnsbl;
 pub mod dsn;
+pub mod feed;
 pub mod policy;
 pub mod prefix;
 pub mod smtp;
