@@ -2,14 +2,14 @@
 //!
 //! The way of one feed, from bytes to entries for the kernel:
 //!
-//! 1. [`format`]: a [`Reader`] takes the bytes in pieces of any size, splits them into lines and
+//! 1. [`mod@format`]: a [`Reader`] takes the bytes in pieces of any size, splits them into lines and
 //!    puts the prefix of each into a builder. One malformed line, or the signs of a file that was
 //!    cut off, make the whole feed malformed: half a list is not what its publisher said.
 //! 2. [`prefixes`]: the [`Builder`] sorts them and removes what is said twice, which leaves the
 //!    smallest sorted set of prefixes that covers the same addresses ([`Prefixes`]).
 //! 3. [`accept`]: [`judge`] says whether the set may replace the one in force: not if it is empty,
 //!    or drastically smaller.
-//! 4. [`resolve`]: of all feeds in force together, [`resolve()`] makes the entries of one generation
+//! 4. [`mod@resolve`]: of all feeds in force together, [`resolve()`] makes the entries of one generation
 //!    of the kernel's tables, in which the longest entry says everything about an address.
 //!
 //! Whoever fetches, stores and publishes calls these in turn and does the input and output. A limit

@@ -16,8 +16,9 @@
 //!   closed then; so whoever publishes resolves anew when a lease ends, and only where that process
 //!   is dead does it matter.
 //! - A class ends with the *last* of the claims on it, so feeds of one scope, whatever their leases,
-//!   are exact at all times. So are hosts: the kernel goes on from an expired host to the trie, and
-//!   the entry of a host says only what its own prefix is claimed for.
+//!   are exact at all times.
+//! - The kernel goes on from a host that is expired, or about other classes, to the trie. So the
+//!   entry of a host says only what the host itself is claimed for, and its end uncovers the rest.
 //! - Claims that only observe never change what is dropped. In an entry that also drops they end
 //!   with it, and may until then be counted for longer than they are claimed.
 //!
