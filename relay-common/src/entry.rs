@@ -87,6 +87,13 @@ impl Scope {
         Self(self.0 | other.0)
     }
 
+    /// The set with these bits changed; for 0, the same. Unlike [`Scope::from_bits`] this says
+    /// nothing about the result that the verifier could hold on to.
+    #[inline(always)]
+    pub const fn mixed(self, bits: u8) -> Self {
+        Self(self.0 ^ bits)
+    }
+
     /// The classes of this set that the other has not.
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -239,14 +246,19 @@ impl Entry {
     }
 
     pub const fn from_bytes(b: [u8; Self::SIZE]) -> Self {
-        Self {
-            expires_s: u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
-            rule: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
-            reason: b[8],
-            scope: Scope::from_bits(b[9]),
-            prefix_len: b[10],
-            observed: Scope::from_bits(b[11]),
-        }
+        Self::from_words([
+            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+        ])
+    }
+
+    /// The same bytes, as the kernel program loads them.
+    #[inline(always)]
+    pub const fn from_words([expires_s, rule, rest]: [u32; Self::SIZE / 4]) -> Self {
+        let [reason, scope, prefix_len, observed] = rest.to_ne_bytes();
+        let (scope, observed) = (Scope::from_bits(scope), Scope::from_bits(observed));
+        Self { expires_s, rule, reason, scope, observed, prefix_len }
     }
 }
 

@@ -81,25 +81,30 @@ pub struct Packet {
     pub class: Scope,
     /// The TCP destination port; 0 where there is none, or it is hidden.
     pub port: u16,
-    /// Where the TCP header begins in the frame; 0 where there is none.
-    pub tcp_at: u16,
+    /// The TCP flags; 0 where there are none, or a first fragment ends before them.
+    pub flags: u8,
 }
 
 impl Packet {
     /// A connection to a TCP port that somebody asks about, of which no frame is at hand.
     pub const fn to_port(source: Source, port: u16) -> Self {
-        Self { source, class: Scope::of_tcp_port(port), port, tcp_at: 0 }
+        Self { source, class: Scope::of_tcp_port(port), port, flags: 0 }
     }
 
     /// Traffic of a class that somebody asks about, of which no frame is at hand.
     pub const fn of_class(source: Source, class: Scope) -> Self {
-        Self { source, class, port: 0, tcp_at: 0 }
+        Self { source, class, port: 0, flags: 0 }
     }
 
     /// Whether its ports lie behind more extension headers than are looked through. It may be TCP
     /// to any port, and the stack would answer: from a denied source it must not pass.
     pub const fn hides_its_port(&self) -> bool {
         self.class.bits() == Scope::TCP.bits()
+    }
+
+    /// Whether it asks for a connection: SYN without ACK, RST or FIN (RFC 9293 section 3.1).
+    pub const fn opens_connection(&self) -> bool {
+        self.flags & (FIN | SYN | RST | ACK) == SYN
     }
 }
 
@@ -310,23 +315,12 @@ const fn is_extension(protocol: u8) -> bool {
 /// reassembled whole would still open a connection (RFC 1858 section 3).
 #[inline(always)]
 fn tcp<F: Frame + ?Sized>(frame: &F, source: Source, offset: usize) -> Result<Packet, Unjudged> {
-    let short = Unjudged::Malformed(Malformed::ShortTcp);
-    let [_, _, high, low]: [u8; 4] = frame.read(offset).ok_or(short)?;
-    let port = u16::from_be_bytes([high, low]);
-    Ok(Packet { source, class: Scope::of_tcp_port(port), port, tcp_at: offset as u16 })
-}
-
-/// Whether a packet asks for a connection: SYN without ACK, RST or FIN (RFC 9293 section 3.1). A
-/// fragment that is too short to say so asks for none.
-#[inline(always)]
-pub fn opens_connection<F: Frame + ?Sized>(frame: &F, packet: &Packet) -> bool {
-    if packet.tcp_at == 0 {
-        return false;
+    if let Some(header) = frame.read::<14>(offset) {
+        let port = u16::from_be_bytes([header[2], header[3]]);
+        return Ok(Packet { flags: header[13], ..Packet::to_port(source, port) });
     }
-    match frame.read::<1>(packet.tcp_at as usize + 13) {
-        Some([flags]) => flags & (FIN | SYN | RST | ACK) == SYN,
-        None => false,
-    }
+    let ports: [u8; 4] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortTcp))?;
+    Ok(Packet::to_port(source, u16::from_be_bytes([ports[2], ports[3]])))
 }
 
 const FIN: u8 = 1;
@@ -370,10 +364,9 @@ mod tests {
         fn reads_what_another_library_writes(v6: bool, octets: [u8; 16], port: u16, cut in 0usize..200) {
             let source = if v6 { IpAddr::from(octets) } else { IpAddr::from([1, octets[1], 2, 3]) };
             let bytes = frame(source, port);
-            let tcp_at = if v6 { 54 } else { 34 };
-            let packet = Packet { tcp_at, ..Packet::to_port(source.into(), port) };
+            let packet = Packet { flags: SYN, ..Packet::to_port(source.into(), port) };
             prop_assert_eq!(parse(&bytes[..]), Ok(packet));
-            prop_assert!(opens_connection(&bytes[..], &packet));
+            prop_assert!(packet.opens_connection());
             let ip_end = if v6 { 54 } else { 34 };
             let cut = cut.min(bytes.len());
             let expected = match cut {
@@ -381,6 +374,7 @@ mod tests {
                 cut if cut < ip_end && v6 => malformed(Malformed::ShortIpv6),
                 cut if cut < ip_end => malformed(Malformed::ShortIpv4),
                 cut if cut < ip_end + 4 => malformed(Malformed::ShortTcp),
+                cut if cut < ip_end + 14 => Ok(Packet { flags: 0, ..packet }),
                 _ => Ok(packet),
             };
             prop_assert_eq!(parse(&bytes[..cut]), expected);

@@ -1,7 +1,7 @@
 //! The verdict on a packet, given the lists. Pure: the maps and the clock are behind a trait.
 
 use crate::control::{Control, Kind, Table};
-use crate::entry::{Entry, List};
+use crate::entry::{Entry, List, Reason, Scope};
 use crate::parse::{Packet, Source};
 
 /// The tables and the time, as the kernel maps, a userspace copy or a test's own oracle has them.
@@ -16,9 +16,26 @@ pub trait Lists {
     /// and is itself no longer than that. This is what an LPM trie answers to a key that long.
     fn longest(&self, table: Table, list: List, source: &Source, prefix_len: u8) -> Option<Entry>;
 
+    /// Takes steps until one is the last, and no more than so many. The kernel program has its own
+    /// way to do so: the verifier would follow a loop through every turn.
+    #[inline(always)]
+    fn repeat<S: Step>(&self, steps_max: u32, walk: &mut S) {
+        for _ in 0..steps_max {
+            if walk.step() {
+                break;
+            }
+        }
+    }
+
     /// Second on CLOCK_BOOTTIME. Asked for only when an entry that expires was found, because the
     /// clock is dearer than the rest of the work on a packet that matches nothing.
     fn now_s(&self) -> u32;
+}
+
+/// A walk of which one step is like the other.
+pub trait Step {
+    /// Takes a step; says whether it was the last.
+    fn step(&mut self) -> bool;
 }
 
 /// What becomes of a packet, and by which entry.
@@ -61,18 +78,37 @@ pub fn decide<L: Lists>(lists: &L, control: Control, packet: &Packet) -> Verdict
         return Verdict::Clean;
     }
     let asked = Asked { lists, control, packet };
-    if let Some(entry) = asked.allowed() {
-        return Verdict::Allowed(entry);
+    let mut findings = Findings::NONE;
+    if asked.allowed(&mut findings) {
+        return Verdict::Allowed(findings.decided);
     }
-    let mut observed = None;
-    match asked.denied(&mut observed) {
-        Some(entry) if control.observes() => Verdict::Observed(entry),
-        Some(entry) => Verdict::Denied(entry),
-        None => observed.map_or(Verdict::Clean, Verdict::Observed),
+    if asked.denied(&mut findings) {
+        let entry = findings.decided;
+        return if control.observes() { Verdict::Observed(entry) } else { Verdict::Denied(entry) };
     }
+    if findings.has_observed { Verdict::Observed(findings.observed) } else { Verdict::Clean }
 }
 
-/// One packet, and what is asked about it.
+/// What was found so far. No `Option`s: of an entry that is not there the compiler would copy what
+/// was never written, and the verifier refuses that.
+#[derive(Clone, Copy)]
+struct Findings {
+    /// The entry that decided; of meaning only to who was told that there is one.
+    decided: Entry,
+    has_observed: bool,
+    /// The first entry that is only observed.
+    observed: Entry,
+}
+
+impl Findings {
+    const NONE: Self = Self {
+        decided: Entry::new(Scope::NONE, Reason::Manual, 0),
+        has_observed: false,
+        observed: Entry::new(Scope::NONE, Reason::Manual, 0),
+    };
+}
+
+/// One packet, and what is asked about it. Each question says whether an entry decided.
 struct Asked<'a, L> {
     lists: &'a L,
     control: Control,
@@ -86,91 +122,94 @@ impl<L: Lists> Asked<'_, L> {
     }
 
     #[inline(always)]
-    fn lives(&self, entry: &Entry) -> bool {
-        entry.expires_s == 0 || entry.is_live(self.lists.now_s())
+    fn allowed(&self, findings: &mut Findings) -> bool {
+        self.uses(Table::Rows, Kind::Allow) && self.walk(List::Allow, findings)
+            || self.uses(Table::Feeds, Kind::Allow) && self.resolved(List::Allow, findings)
     }
 
     #[inline(always)]
-    fn allowed(&self) -> Option<Entry> {
-        // An allow entry observes nothing.
-        let mut observed = None;
-        if self.uses(Table::Rows, Kind::Allow)
-            && let Some(entry) = self.walk(List::Allow, &mut observed)
-        {
-            return Some(entry);
-        }
-        if self.uses(Table::Feeds, Kind::Allow) {
-            return self.decided(self.resolved(List::Allow), &mut observed);
-        }
-        None
+    fn denied(&self, findings: &mut Findings) -> bool {
+        self.uses(Table::Rows, Kind::Hosts) && self.host(Table::Rows, findings)
+            || self.uses(Table::Rows, Kind::Deny) && self.walk(List::Deny, findings)
+            || self.uses(Table::Feeds, Kind::Hosts) && self.host(Table::Feeds, findings)
+            || self.uses(Table::Feeds, Kind::Deny) && self.resolved(List::Deny, findings)
     }
 
+    /// Whether the entry is in force for this packet. The first that is only observed is noted.
     #[inline(always)]
-    fn denied(&self, observed: &mut Option<Entry>) -> Option<Entry> {
-        let source = &self.packet.source;
-        if self.uses(Table::Rows, Kind::Hosts)
-            && let Some(entry) = self.decided(self.lists.host(Table::Rows, source), observed)
-        {
-            return Some(entry);
-        }
-        if self.uses(Table::Rows, Kind::Deny)
-            && let Some(entry) = self.walk(List::Deny, observed)
-        {
-            return Some(entry);
-        }
-        if self.uses(Table::Feeds, Kind::Hosts)
-            && let Some(entry) = self.decided(self.lists.host(Table::Feeds, source), observed)
-        {
-            return Some(entry);
-        }
-        if self.uses(Table::Feeds, Kind::Deny) {
-            return self.decided(self.resolved(List::Deny), observed);
-        }
-        None
-    }
-
-    /// The entry, if it is in force for this packet. The first that is only observed is noted.
-    #[inline(always)]
-    fn decided(&self, entry: Option<Entry>, observed: &mut Option<Entry>) -> Option<Entry> {
-        let entry = entry?;
-        if !self.lives(&entry) {
-            return None;
+    fn decides(&self, entry: Entry, findings: &mut Findings) -> bool {
+        if entry.expires_s != 0 && !entry.is_live(self.lists.now_s()) {
+            return false;
         }
         if entry.scope.intersects(self.packet.class) {
-            return Some(entry);
+            findings.decided = entry;
+            return true;
         }
-        if observed.is_none() && entry.observed.intersects(self.packet.class) {
-            *observed = Some(entry);
+        if !findings.has_observed && entry.observed.intersects(self.packet.class) {
+            findings.has_observed = true;
+            findings.observed = entry;
         }
-        None
+        false
+    }
+
+    #[inline(always)]
+    fn host(&self, table: Table, findings: &mut Findings) -> bool {
+        match self.lists.host(table, &self.packet.source) {
+            Some(entry) => self.decides(entry, findings),
+            None => false,
+        }
     }
 
     /// What feeds say: nesting was resolved when they were published, so the longest says it all.
     #[inline(always)]
-    fn resolved(&self, list: List) -> Option<Entry> {
+    fn resolved(&self, list: List, findings: &mut Findings) -> bool {
         let source = &self.packet.source;
-        self.lists.longest(Table::Feeds, list, source, source.family().bits())
+        match self.lists.longest(Table::Feeds, list, source, source.family().bits()) {
+            Some(entry) => self.decides(entry, findings),
+            None => false,
+        }
     }
 
     /// The longest row that matches, lives and speaks about this class of traffic. A trie answers
     /// with the longest match alone, so one that is expired or about other ports must not hide a
     /// wider one: the walk asks again for less than the prefix it got.
     #[inline(always)]
-    fn walk(&self, list: List, observed: &mut Option<Entry>) -> Option<Entry> {
-        let source = &self.packet.source;
-        let bits = source.family().bits();
-        let mut prefix_len = bits;
+    fn walk(&self, list: List, findings: &mut Findings) -> bool {
+        let prefix_len = self.packet.source.family().bits();
+        let mut walk = Walk { asked: self, list, prefix_len, decided: false, findings };
         // Each step shortens the prefix, so 33 steps for v4 and 129 for v6 see every nested entry.
-        for _ in 0..=bits {
-            let entry = self.lists.longest(Table::Rows, list, source, prefix_len)?;
-            if let Some(entry) = self.decided(Some(entry), observed) {
-                return Some(entry);
-            }
-            // Should an entry claim to be longer than what was asked for, the steps still are
-            // bounded.
-            prefix_len = entry.prefix_len.checked_sub(1)?;
+        // Should an entry claim to be longer than what was asked for, they still are bounded.
+        self.lists.repeat(u32::from(prefix_len) + 1, &mut walk);
+        walk.decided
+    }
+}
+
+struct Walk<'a, L> {
+    asked: &'a Asked<'a, L>,
+    list: List,
+    /// The longest prefix to be asked for next.
+    prefix_len: u8,
+    decided: bool,
+    findings: &'a mut Findings,
+}
+
+impl<L: Lists> Step for Walk<'_, L> {
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        let Asked { lists, packet, .. } = *self.asked;
+        let longest = lists.longest(Table::Rows, self.list, &packet.source, self.prefix_len);
+        let Some(entry) = longest else { return true };
+        if self.asked.decides(entry, self.findings) {
+            self.decided = true;
+            return true;
         }
-        None
+        match entry.prefix_len.checked_sub(1) {
+            Some(shorter) => {
+                self.prefix_len = shorter;
+                false
+            }
+            None => true,
+        }
     }
 }
 
@@ -184,7 +223,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::entry::{Reason, Scope};
     use crate::parse::Family;
 
     const NOW_S: u32 = 1_000;

@@ -1,8 +1,12 @@
 //! The tables of entries, the map of touched sources, and the clock that entries expire by.
 
 use core::cell::Cell;
+use core::ffi::c_void;
+use core::ptr;
 
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::cty::c_long;
+use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap};
@@ -11,11 +15,12 @@ use relay_common::entry::{Entry, List};
 use relay_common::layout;
 use relay_common::parse::Source;
 use relay_common::touch;
-use relay_common::verdict::Lists;
+use relay_common::verdict::{Lists, Step};
 
 use crate::clock;
 
-type Value = [u8; Entry::SIZE];
+/// The bytes of an [`Entry`], in words: a value is aligned to four.
+type Value = [u32; Entry::SIZE / 4];
 type Trie<A> = LpmTrie<A, Value>;
 type Hosts<A> = HashMap<A, Value>;
 
@@ -110,7 +115,7 @@ impl Lists for Tables {
                 (Table::Feeds, Slot::B, Source::V6(ip)) => FEED_B_HOSTS_V6.get(network(ip)),
             }
         };
-        value.map(|bytes| Entry::from_bytes(*bytes))
+        value.map(|words| Entry::from_words(*words))
     }
 
     #[inline(always)]
@@ -140,7 +145,18 @@ impl Lists for Tables {
                 }
             }
         };
-        value.map(|bytes| Entry::from_bytes(*bytes))
+        value.map(|words| Entry::from_words(*words))
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step>(&self, steps_max: u32, walk: &mut S) {
+        unsafe extern "C" fn step<S: Step>(_turn: u64, walk: *mut c_void) -> c_long {
+            // SAFETY: the helper hands on what it was given below.
+            c_long::from(unsafe { (*walk.cast::<S>()).step() })
+        }
+        let call = step::<S> as unsafe extern "C" fn(u64, *mut c_void) -> c_long;
+        // SAFETY: the function has the form that the helper calls, and `walk` outlives the call.
+        unsafe { bpf_loop(steps_max, call as *mut c_void, ptr::from_mut(walk).cast(), 0) };
     }
 
     #[inline(always)]

@@ -14,12 +14,13 @@ mod lists;
 mod log;
 mod settings;
 mod tell;
+mod verifier;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use relay_common::control::Control;
-use relay_common::parse::{Packet, opens_connection, parse};
+use relay_common::parse::{Packet, parse};
 use relay_common::totals::{Counter, is_v4_mapped};
 use relay_common::verdict::{Lists, Verdict, decide};
 
@@ -27,14 +28,14 @@ use relay_common::verdict::{Lists, Verdict, decide};
 /// not say it can bear that. The headers are in the first piece.
 #[xdp(frags)]
 fn postern(ctx: XdpContext) -> u32 {
-    let frame = frame::Linear::of(&ctx);
-    let packet = match parse(&frame) {
+    let mut packet = match parse(&frame::Linear::of(&ctx)) {
         Ok(packet) => packet,
         Err(why) => {
             count::packet(Counter::of_unjudged(why));
             return XDP_PASS;
         }
     };
+    verifier::forget_the_path(&mut packet);
     if is_v4_mapped(&packet.source) {
         count::packet(Counter::V4Mapped);
     }
@@ -44,8 +45,7 @@ fn postern(ctx: XdpContext) -> u32 {
     match verdict {
         Verdict::Unguarded => {}
         Verdict::Clean => {
-            if control.limits_syn() && opens_connection(&frame, &packet) && limit::exceeds(&packet)
-            {
+            if control.limits_syn() && packet.opens_connection() && limit::exceeds(&packet) {
                 count::packet(Counter::Limited(packet.source.family()));
                 if control.tells() {
                     tell::limited(&packet);

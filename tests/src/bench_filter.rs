@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
 use postern::edge::filter::{Filter, MapSizes};
 use postern::edge::kernel::Probe;
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::parse::Family;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ pub struct Report {
 /// # Errors
 /// No root or no BPF, in a sentence; or the program decides otherwise than the lists say.
 pub fn run() -> Result<Report> {
-    let mut probe = Probe::load(MapSizes { allow: 1, deny: 1 })?;
+    let mut probe = Probe::load(MapSizes { allow: 1, deny: 1, ..MapSizes::default() })?;
     let floor = warm(&mut probe, &[not_ip()])?;
     let any_source: Vec<Vec<u8>> = Sources::new(Family::V4).take(SOURCES).map(syn).collect();
     let unguarded = warm(&mut probe, &any_source)?;
@@ -94,12 +94,12 @@ pub fn run() -> Result<Report> {
 }
 
 fn measure(family: Family, entries: u32) -> Result<Vec<Line>> {
-    let mut probe = Probe::load(MapSizes { allow: entries, deny: entries })?;
+    let mut probe = Probe::load(MapSizes { allow: entries, deny: entries, ..MapSizes::default() })?;
     let mut sources = Sources::new(family);
     let mut listed = |list, probe: &mut Probe| -> Result<Vec<IpAddr>> {
         let of_list: Vec<IpAddr> = sources.by_ref().take(entries as usize).collect();
         for &source in &of_list {
-            let entry = Entry { expires_s: 0, rule: 1, reason: 0, scope: Scope::MX, prefix_len: 0 };
+            let entry = Entry::new(Scope::MX, Reason::Manual, 1);
             probe.filter.put(list, network(source)?, entry)?;
         }
         Ok(of_list)

@@ -198,6 +198,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         PacketVerdict::Pass => "passes the filter; no entry speaks about it",
         PacketVerdict::Allowed => "passes the filter; it is on the allow list",
         PacketVerdict::Denied if edge.mode == "userspace" => "is refused at accept by the filter",
+        PacketVerdict::Observed => "would be dropped, but for being observed only",
         PacketVerdict::Denied => "is dropped by the filter",
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;

@@ -69,6 +69,8 @@ pub enum PacketVerdict {
     Pass,
     Allowed,
     Denied,
+    /// It would be denied, were the rule or the filter not under observation.
+    Observed,
 }
 
 /// `GET /v1/status` of the edge.

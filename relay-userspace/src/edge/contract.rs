@@ -2,7 +2,7 @@
 //! and over the kernel's maps by the tests crate, which has root and namespaces.
 
 use ipnet::IpNet;
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::Family;
 use relay_common::verdict::Verdict;
@@ -40,7 +40,7 @@ fn net(text: &str) -> IpNet {
 }
 
 fn entry(scope: Scope, expires_s: u32, rule: u32) -> Entry {
-    Entry { expires_s, rule, reason: 0, scope, prefix_len: 0 }
+    Entry { expires_s, ..Entry::new(scope, Reason::Manual, rule) }
 }
 
 fn rule_of(filter: &dyn Filter, source: &str, class: Scope) -> Option<(bool, u32)> {
@@ -72,7 +72,7 @@ fn puts_gets_and_removes_exactly(make: Make<'_>) {
 }
 
 fn replaces_in_place(make: Make<'_>) {
-    let mut filter = make(MapSizes { allow: 1, deny: 1 });
+    let mut filter = make(MapSizes { allow: 1, deny: 1, ..MapSizes::default() });
     filter.put(List::Deny, net("192.0.2.1/32"), entry(Scope::MX, 5, 1)).expect("put");
     filter.put(List::Deny, net("192.0.2.1/32"), entry(Scope::ALL, 0, 2)).expect("put when full");
     let got = filter.get(List::Deny, net("192.0.2.1/32")).expect("get").expect("was put");
@@ -114,7 +114,7 @@ fn lists_everything_once(make: Make<'_>) {
 }
 
 fn says_when_it_is_full(make: Make<'_>) {
-    let sizes = MapSizes { allow: 2, deny: 3 };
+    let sizes = MapSizes { allow: 2, deny: 3, ..MapSizes::default() };
     let mut filter = make(sizes);
     assert_eq!(filter.capacity(), sizes);
     for list in List::ALL {

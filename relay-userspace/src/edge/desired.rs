@@ -44,6 +44,7 @@ impl Claim {
             rule: self.rule,
             reason: self.reason as u8,
             scope: self.scope,
+            observed: Scope::NONE,
             prefix_len: prefix.prefix_len(),
         })
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use relay_common::control::Place;
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::{Family, Source};
@@ -32,11 +33,53 @@ pub trait Filter: Send {
     /// How many entries there is room for.
     fn capacity(&self) -> MapSizes;
 
+    /// Puts many entries at once.
+    ///
+    /// # Errors
+    /// One of them could not be put; some of the others may have been.
+    fn put_all(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError> {
+        entries.iter().try_for_each(|&(prefix, entry)| self.put(list, prefix, entry))
+    }
+
+    /// Puts the program where packets come in, now that the lists are written; in place of an
+    /// earlier one, between one packet and the next.
+    fn activate(&mut self) -> Result<(), FilterError> {
+        Ok(())
+    }
+
     /// Says which traffic the deny entries speak about: the union of their scopes. Packets of
     /// other classes pass without a lookup. Nothing is dropped until this was set.
     fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError>;
 
     fn guarded(&self) -> Result<Scope, FilterError>;
+
+    /// Switches what the configuration switches.
+    fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError>;
+
+    /// Removes up to so many entries of the idle generation of feeds. True when none is left.
+    fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError>;
+
+    /// Puts entries into the idle generation. Nesting must be resolved: of the entries of a list
+    /// that cover a source, the longest says all that there is to say.
+    fn feed_fill(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError>;
+
+    /// How many entries the idle generation holds, counted where they stand.
+    fn feed_count(&self) -> Result<u64, FilterError>;
+
+    /// Puts the idle generation in force, in place of the other one, and this traffic under guard,
+    /// both between one packet and the next. The other one is idle then, and still full.
+    fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError>;
+
+    /// Calls `each` with every entry of the generation in force, in no order.
+    fn feeds(&self, each: &mut dyn FnMut(List, IpNet, Entry)) -> Result<(), FilterError>;
+
+    /// Lets only those sources be looked up that these prefixes cover: all prefixes of rows and of
+    /// the generation in force, and no idle one. Entries that were removed since the last time
+    /// cost their neighbours a lookup until then.
+    fn retouch(
+        &mut self,
+        prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
+    ) -> Result<(), FilterError>;
 
     /// What would become of a packet, by the lists as they are in force, walked as the kernel
     /// does. A v4-mapped source is judged as the IPv4 address it stands for, as sockets show it.
@@ -70,11 +113,16 @@ pub trait Filter: Send {
 pub struct MapSizes {
     pub allow: u32,
     pub deny: u32,
+    /// In each of the two generations of feeds.
+    pub feeds_allow: u32,
+    pub feeds_deny: u32,
 }
 
 impl Default for MapSizes {
     fn default() -> Self {
-        Self { allow: layout::ALLOW_ENTRIES, deny: layout::DENY_ENTRIES }
+        let (allow, deny) = (layout::ALLOW_ENTRIES, layout::DENY_ENTRIES);
+        // The kernel makes no table without room.
+        Self { allow, deny, feeds_allow: 1, feeds_deny: 1 }
     }
 }
 
@@ -85,6 +133,36 @@ impl MapSizes {
             List::Deny => self.deny,
         }
     }
+
+    pub fn of_place(&self, place: Place, list: List) -> u32 {
+        match (place, list) {
+            (Place::Rows, list) => self.of(list),
+            (Place::Feeds(_), List::Allow) => self.feeds_allow,
+            (Place::Feeds(_), List::Deny) => self.feeds_deny,
+        }
+    }
+}
+
+/// What the configuration switches, beyond the lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Modes {
+    /// Nothing is dropped; what would be is counted.
+    pub observes: bool,
+    /// A limit on connections from one source.
+    pub syn: Option<SynLimit>,
+    /// Packets a second, at most, that are told as events; 0 tells none.
+    pub events_per_s: u32,
+}
+
+/// How many connections one source may open: an IPv4 address or an IPv6 /64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SynLimit {
+    /// Connections a second.
+    pub per_s: u32,
+    /// And so many at once above that.
+    pub burst: u32,
+    /// Up to so many connections a second over all sources nobody is limited.
+    pub free_per_s: u32,
 }
 
 /// How packets reach the filter.

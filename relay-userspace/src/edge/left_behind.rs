@@ -112,12 +112,12 @@ mod tests {
         let (wan, lan) = (settings("wan", &pins), settings("lan", &pins));
         note(dir.path(), &wan).unwrap();
         assert!(!any(dir.path()).unwrap(), "no pins were made");
-        fs::create_dir_all(pins.join("v1/wan")).unwrap();
+        fs::create_dir_all(pins.join("v2/wan")).unwrap();
         note(dir.path(), &wan).unwrap();
         note(dir.path(), &lan).unwrap();
-        fs::create_dir_all(pins.join("v1/lan")).unwrap();
+        fs::create_dir_all(pins.join("v2/lan")).unwrap();
         assert_eq!(standing(dir.path()).unwrap(), [Place::from(&wan), Place::from(&lan)]);
-        fs::remove_dir(pins.join("v1/wan")).unwrap();
+        fs::remove_dir(pins.join("v2/wan")).unwrap();
         assert_eq!(standing(dir.path()).unwrap(), [Place::from(&lan)]);
     }
 

@@ -4,21 +4,28 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use relay_common::control::{Control, Kind, Place, Slot, Table};
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::{self, Lists, Verdict};
 
-use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, family_of, source_of};
+use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, family_of, source_of};
+
+type Entries = HashMap<(List, IpNet), Entry>;
 
 /// The same answers as the kernel's maps, by a lookup for each prefix length.
 #[derive(Debug)]
 pub struct MemoryFilter {
     sizes: MapSizes,
-    entries: HashMap<(List, IpNet), Entry>,
+    rows: Entries,
     counts: HashMap<(List, Family), u32>,
+    /// The generation of feeds in force, and the idle one.
+    feeds: Entries,
+    idle: Entries,
     guarded: Scope,
+    modes: Modes,
     totals: Totals,
     /// Bounded by the number of rule ids, which the layout fixes.
     hits: HashMap<u32, RuleHits>,
@@ -28,16 +35,33 @@ impl MemoryFilter {
     pub fn new(sizes: MapSizes) -> Self {
         Self {
             sizes,
-            entries: HashMap::new(),
+            rows: HashMap::new(),
             counts: HashMap::new(),
+            feeds: HashMap::new(),
+            idle: HashMap::new(),
             guarded: Scope::NONE,
+            modes: Modes::default(),
             totals: Totals::default(),
             hits: HashMap::new(),
         }
     }
 
     fn decide(&self, packet: &Packet, now_s: u32) -> Verdict {
-        verdict::decide(&At { filter: self, now_s }, self.guarded, packet)
+        verdict::decide(&At { filter: self, now_s }, self.control(), packet)
+    }
+
+    /// A table without entries costs nothing here, so all of them are in use.
+    fn control(&self) -> Control {
+        let word = Control::default().with_guarded(self.guarded);
+        let mut control = word.with_observes(self.modes.observes);
+        for table in Table::ALL {
+            for kind in Kind::ALL {
+                for family in Family::ALL {
+                    control = control.with_used(table, kind, family, true);
+                }
+            }
+        }
+        control
     }
 
     fn count(&mut self, list: List, prefix: &IpNet) -> &mut u32 {
@@ -56,20 +80,20 @@ impl Filter for MemoryFilter {
         let prefix = prefix.trunc();
         let entry = Entry { prefix_len: prefix.prefix_len(), ..entry };
         let capacity = self.sizes.of(list);
-        if !self.entries.contains_key(&(list, prefix)) {
+        if !self.rows.contains_key(&(list, prefix)) {
             let count = self.count(list, &prefix);
             if *count >= capacity {
                 return Err(FilterError::Full { list, family: family_of(&prefix), capacity });
             }
             *count += 1;
         }
-        self.entries.insert((list, prefix), entry);
+        self.rows.insert((list, prefix), entry);
         Ok(())
     }
 
     fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError> {
         let prefix = prefix.trunc();
-        let was_there = self.entries.remove(&(list, prefix)).is_some();
+        let was_there = self.rows.remove(&(list, prefix)).is_some();
         if was_there {
             *self.count(list, &prefix) -= 1;
         }
@@ -77,11 +101,11 @@ impl Filter for MemoryFilter {
     }
 
     fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError> {
-        Ok(self.entries.get(&(list, prefix.trunc())).copied())
+        Ok(self.rows.get(&(list, prefix.trunc())).copied())
     }
 
     fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError> {
-        let of_list = self.entries.iter().filter(|((of, _), _)| *of == list);
+        let of_list = self.rows.iter().filter(|((of, _), _)| *of == list);
         Ok(of_list.map(|(&(_, prefix), &entry)| (prefix, entry)).collect())
     }
 
@@ -98,19 +122,74 @@ impl Filter for MemoryFilter {
         Ok(self.guarded)
     }
 
+    fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
+        self.modes = modes.clone();
+        Ok(())
+    }
+
+    fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError> {
+        let gone: Vec<_> = self.idle.keys().copied().take(at_most).collect();
+        for key in gone {
+            self.idle.remove(&key);
+        }
+        Ok(self.idle.is_empty())
+    }
+
+    fn feed_fill(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError> {
+        for &(prefix, entry) in entries {
+            let prefix = prefix.trunc();
+            let family = family_of(&prefix);
+            let of_table = |key: &&(List, IpNet)| key.0 == list && family_of(&key.1) == family;
+            let capacity = self.sizes.of_place(Place::Feeds(Slot::A), list);
+            if !self.idle.contains_key(&(list, prefix))
+                && self.idle.len() >= capacity as usize
+                && self.idle.keys().filter(of_table).count() >= capacity as usize
+            {
+                return Err(FilterError::Full { list, family, capacity });
+            }
+            let entry = Entry { prefix_len: prefix.prefix_len(), ..entry };
+            self.idle.insert((list, prefix), entry);
+        }
+        Ok(())
+    }
+
+    fn feed_count(&self) -> Result<u64, FilterError> {
+        Ok(self.idle.len() as u64)
+    }
+
+    fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError> {
+        std::mem::swap(&mut self.feeds, &mut self.idle);
+        self.guarded = guarded;
+        Ok(())
+    }
+
+    fn feeds(&self, each: &mut dyn FnMut(List, IpNet, Entry)) -> Result<(), FilterError> {
+        self.feeds.iter().for_each(|(&(list, prefix), &entry)| each(list, prefix, entry));
+        Ok(())
+    }
+
+    fn retouch(
+        &mut self,
+        _prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
+    ) -> Result<(), FilterError> {
+        Ok(())
+    }
+
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        Ok(self.decide(&Packet { source: source_of(source), class }, now_s))
+        Ok(self.decide(&Packet::of_class(source_of(source), class), now_s))
     }
 
     fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        let packet = Packet { source: source_of(source), class };
+        let packet = Packet::of_class(source_of(source), class);
         let verdict = self.decide(&packet, now_s);
         self.totals.add(Counter::of_verdict(&packet, &verdict), 1);
         if let Some(entry) = verdict.entry()
             && entry.rule < layout::RULES
         {
             let slot = self.hits.entry(entry.rule).or_default();
-            *slot = slot.merge(RuleHits { hits: 1, last_s: u64::from(now_s) });
+            let observed = u64::from(matches!(verdict, Verdict::Observed(_)));
+            let hit = RuleHits { hits: 1 - observed, observed, last_s: u64::from(now_s) };
+            *slot = slot.merge(hit);
         }
         Ok(verdict)
     }
@@ -149,11 +228,31 @@ struct At<'a> {
     now_s: u32,
 }
 
+impl At<'_> {
+    fn get(&self, table: Table, list: List, source: &Source, len: u8) -> Option<Entry> {
+        let entries = match table {
+            Table::Rows => &self.filter.rows,
+            Table::Feeds => &self.filter.feeds,
+        };
+        entries.get(&(list, network(source, len)?)).copied()
+    }
+}
+
 impl Lists for At<'_> {
-    fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+    fn touched(&self, _source: &Source) -> bool {
+        true
+    }
+
+    fn host(&self, table: Table, source: &Source) -> Option<Entry> {
+        self.get(table, List::Deny, source, source.family().host_len())
+    }
+
+    fn longest(&self, table: Table, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let host_len = source.family().host_len();
         (0..=prefix_len)
             .rev()
-            .find_map(|len| self.filter.entries.get(&(list, network(source, len)?)).copied())
+            .filter(|&len| list == List::Allow || len != host_len)
+            .find_map(|len| self.get(table, list, source, len))
     }
 
     fn now_s(&self) -> u32 {
@@ -171,6 +270,8 @@ fn network(source: &Source, prefix_len: u8) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use relay_common::entry::Reason;
+
     use super::*;
     use crate::edge::contract;
 
@@ -182,7 +283,7 @@ mod tests {
     #[test]
     fn a_judged_connection_is_counted() {
         let mut filter = MemoryFilter::default();
-        let entry = Entry { expires_s: 0, rule: 7, reason: 2, scope: Scope::MX, prefix_len: 0 };
+        let entry = Entry::new(Scope::MX, Reason::Dnsbl, 7);
         filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), entry).unwrap();
         filter.set_guarded(Scope::MX).unwrap();
         let mut drops = |source: &str, now_s| {
@@ -192,6 +293,6 @@ mod tests {
         assert!(!drops("192.0.3.9", 42));
         assert_eq!(filter.totals().unwrap().dropped(Family::V4), 2);
         assert_eq!(filter.totals().unwrap().seen(), 3);
-        assert_eq!(filter.rule_hits(7).unwrap(), RuleHits { hits: 2, last_s: 41 });
+        assert_eq!(filter.rule_hits(7).unwrap(), RuleHits { hits: 2, observed: 0, last_s: 41 });
     }
 }

@@ -156,6 +156,7 @@ fn told(verdict: &Verdict) -> PacketVerdict {
     match verdict {
         Verdict::Unguarded | Verdict::Clean => PacketVerdict::Pass,
         Verdict::Allowed(_) => PacketVerdict::Allowed,
+        Verdict::Observed(_) => PacketVerdict::Observed,
         Verdict::Denied(_) => PacketVerdict::Denied,
     }
 }

@@ -146,7 +146,8 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 }
 
 fn sizes(config: &Config) -> MapSizes {
-    MapSizes { allow: config.filter.max_entries, deny: config.filter.max_entries }
+    let entries = config.filter.max_entries;
+    MapSizes { allow: entries, deny: entries, ..MapSizes::default() }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {

@@ -285,6 +285,8 @@ impl<F: Filter> Edge<F> {
                 Err(error) => self.note(Err(error), &mut failure),
             }
         }
+        let done = self.filter.retouch(&mut self.desired.prefixes());
+        self.note(done, &mut failure);
         self.health.reconciliations += 1;
         if failure.is_some() {
             self.next_reconcile_ms =

@@ -57,6 +57,11 @@ impl Desired {
         Family::ALL.iter().filter_map(|&family| self.counts.get(&(list, family))).sum()
     }
 
+    /// Every prefix of every list.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = Key> {
+        self.claims.keys().copied()
+    }
+
     pub(super) fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, &Claim)> {
         // 0.0.0.0/0 sorts before every other prefix.
         let first = IpNet::V4(ipnet::Ipv4Net::default());

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use postern::edge::clock::boottime_s;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::totals::Counter;
 
 use crate::frames::{
@@ -25,7 +25,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn line(list: List, prefix: &str, scope: Scope) -> Line {
     let prefix: IpNet = prefix.parse().unwrap();
-    let entry = Entry { expires_s: 0, rule: 1, reason: 2, scope, prefix_len: prefix.prefix_len() };
+    let entry = Entry { prefix_len: prefix.prefix_len(), ..Entry::new(scope, Reason::Dnsbl, 1) };
     (list, prefix, entry)
 }
 
@@ -169,7 +169,8 @@ fn a_chain_of_nested_expired_prefixes_hides_nothing() {
         let mut lines = vec![];
         for prefix_len in 1..=bits {
             let prefix = IpNet::new(ip(source), prefix_len).unwrap().trunc();
-            let entry = Entry { expires_s: 1, rule: 9, reason: 3, scope: Scope::ALL, prefix_len };
+            let entry =
+                Entry { expires_s: 1, prefix_len, ..Entry::new(Scope::ALL, Reason::NeverRoute, 9) };
             lines.push((List::Deny, prefix, entry));
             lines.push((List::Allow, prefix, entry));
         }
@@ -201,7 +202,8 @@ fn entry_line(now_s: u32) -> impl Strategy<Value = Line> {
         |(allow, prefix, expires_s, scope, reason, rule)| {
             let list = if allow { List::Allow } else { List::Deny };
             let (scope, prefix_len) = (Scope::from_bits(scope), prefix.prefix_len());
-            (list, prefix, Entry { expires_s, rule, reason, scope, prefix_len })
+            let observed = Scope::NONE;
+            (list, prefix, Entry { expires_s, rule, reason, scope, observed, prefix_len })
         },
     )
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use postern::edge::filter::{Filter, MapSizes, Mode};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings, detach_left_behind};
 use postern_tests::netns::{Netns, veth};
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::parse::Family;
 
-const SIZES: MapSizes = MapSizes { allow: 100, deny: 100 };
+const SIZES: MapSizes = MapSizes { allow: 100, deny: 100, feeds_allow: 1, feeds_deny: 1 };
 
 /// A gateway and a stranger on a wire of their own, and a pin directory of their own.
 struct Wire {
@@ -89,7 +89,7 @@ impl Drop for Wire {
 }
 
 fn deny(scope: Scope) -> Entry {
-    Entry { expires_s: 0, rule: 3, reason: 0, scope, prefix_len: 0 }
+    Entry::new(scope, Reason::Manual, 3)
 }
 
 #[test]
@@ -148,20 +148,20 @@ fn a_dropped_filter_works_on_and_the_next_one_adopts_it() {
 fn lists_of_another_size_are_taken_along() {
     let wire = Wire::new();
     let mut filter = wire.open();
-    let prefixes = ["10.7.0.2/32", "2001:db8:7::/64", "10.8.0.0/16"];
+    let prefixes = ["10.7.0.2/32", "2001:db8:7::/64", "10.8.0.0/16", "10.9.0.0/16"];
     for prefix in prefixes {
         filter.put(List::Deny, prefix.parse().unwrap(), deny(Scope::MX)).unwrap();
     }
     filter.set_guarded(Scope::MX).unwrap();
     drop(filter);
-    let larger = KernelSettings { sizes: MapSizes { allow: 100, deny: 200 }, ..wire.settings() };
+    let larger = KernelSettings { sizes: MapSizes { deny: 200, ..SIZES }, ..wire.settings() };
     let filter = wire.try_open(&larger).unwrap();
     assert_eq!(filter.capacity(), larger.sizes);
     assert_eq!(filter.entries(List::Deny).unwrap().len(), prefixes.len());
     assert!(!wire.connects("10.7.0.1:25"));
     drop(filter);
 
-    let smaller = KernelSettings { sizes: MapSizes { allow: 100, deny: 1 }, ..wire.settings() };
+    let smaller = KernelSettings { sizes: MapSizes { deny: 1, ..SIZES }, ..wire.settings() };
     let refused = wire.try_open(&smaller);
     assert!(matches!(refused, Err(AttachError::Shrunk { room: 1, .. })), "{refused:?}");
     assert!(!wire.connects("10.7.0.1:25"), "what was attached before still is");
@@ -233,7 +233,7 @@ fn what_is_missing_is_said() {
     let settings = KernelSettings { interface: "eth9".into(), ..wire.settings() };
     let error = wire.try_open(&settings).unwrap_err();
     assert_eq!(error.to_string(), "there is no network interface named eth9");
-    assert!(!wire.pin_dir().join("v1").exists(), "an attempt that failed leaves no folders");
+    assert!(!wire.pin_dir().join("v2").exists(), "an attempt that failed leaves no folders");
     let full = wire.pins.path().join("full");
     std::fs::create_dir_all(full.join("of things")).unwrap();
     let settings = KernelSettings { pin_dir: full, ..wire.settings() };

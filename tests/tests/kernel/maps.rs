@@ -3,7 +3,7 @@
 use postern::edge::contract;
 use postern::edge::filter::Filter;
 use postern::edge::kernel::Probe;
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{Entry, List, Reason, Scope};
 
 use crate::frames::{self, Frame};
 
@@ -19,7 +19,7 @@ fn a_rules_hits_are_counted_with_their_second_and_reset() {
     let mut probe = crate::probe();
     let before_s = u64::from(postern::edge::clock::boottime_s());
     let filter = &mut probe.filter;
-    let deny = Entry { expires_s: 0, rule: 77, reason: 2, scope: Scope::MX, prefix_len: 0 };
+    let deny = Entry::new(Scope::MX, Reason::Dnsbl, 77);
     let allow = Entry { rule: 78, ..deny };
     filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), deny).unwrap();
     filter.put(List::Allow, "192.0.2.9/32".parse().unwrap(), allow).unwrap();
@@ -40,8 +40,7 @@ fn a_rules_hits_are_counted_with_their_second_and_reset() {
 #[test]
 fn an_entry_with_a_rule_out_of_range_still_drops() {
     let mut probe = crate::probe();
-    let deny =
-        Entry { expires_s: 0, rule: u32::MAX, reason: 200, scope: Scope::ALL, prefix_len: 0 };
+    let deny = Entry { reason: 200, ..Entry::new(Scope::ALL, Reason::Manual, u32::MAX) };
     probe.filter.put(List::Deny, "::/0".parse().unwrap(), deny).unwrap();
     probe.filter.set_guarded(Scope::ALL).unwrap();
     let frame = Frame { protocol: frames::ICMPV6, ..Frame::tcp("2001:db8::1".parse().unwrap(), 0) };

@@ -87,6 +87,9 @@ impl Checked {
                 && entry.is_live(now_s)
                 && entry.scope.intersects(class)
         });
-        in_force.max_by_key(|(_, prefix, _)| prefix.prefix_len()).map(|(_, _, entry)| *entry)
+        // A denied host is named before every prefix.
+        let host_len = source.family().host_len();
+        let rank = |len: u8| (list == List::Deny && len == host_len, len);
+        in_force.max_by_key(|(_, prefix, _)| rank(prefix.prefix_len())).map(|(_, _, entry)| *entry)
     }
 }

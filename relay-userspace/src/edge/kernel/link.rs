@@ -6,16 +6,12 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-const BPF_OBJ_PIN: libc::c_long = 6;
-const BPF_OBJ_GET: libc::c_long = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_LINK_UPDATE: libc::c_long = 29;
-const BPF_LINK_DETACH: libc::c_long = 34;
+use super::bpf::{self, Attr, Command};
+
 /// The attach type of XDP programs on an interface.
 const BPF_XDP: u32 = 37;
 const BPF_LINK_TYPE_XDP: u32 = 6;
@@ -46,8 +42,8 @@ impl Link {
     /// Attaches a program. Fails with EBUSY where another one is.
     pub(super) fn create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook) -> io::Result<Self> {
         // prog_fd, target_ifindex, attach_type, flags
-        let mut attr = [descriptor(program.as_raw_fd()), ifindex, BPF_XDP, hook as u32];
-        let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+        let mut attr = [bpf::number(program), ifindex, BPF_XDP, hook as u32];
+        let fd = call(Command::LinkCreate, &mut attr)?;
         // SAFETY: the kernel has just made this descriptor for us.
         Ok(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })
     }
@@ -56,7 +52,7 @@ impl Link {
     pub(super) fn from_pin(path: &Path) -> io::Result<Option<Self>> {
         let path = c_path(path)?;
         let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd: 0, file_flags: 0 };
-        match bpf(BPF_OBJ_GET, &mut attr) {
+        match call(Command::ObjGet, &mut attr) {
             // SAFETY: the kernel has just made this descriptor for us.
             Ok(fd) => Ok(Some(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -67,24 +63,24 @@ impl Link {
     /// Keeps the link under a path of a BPF file system.
     pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
         let path = c_path(path)?;
-        let fd = descriptor(self.fd.as_raw_fd());
+        let fd = bpf::number(self.fd.as_fd());
         let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd, file_flags: 0 };
-        bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+        call(Command::ObjPin, &mut attr).map(drop)
     }
 
     /// Puts another program in place of the link's, between one packet and the next.
     pub(super) fn replace_program(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         // link_fd, new_prog_fd, flags, old_prog_fd
-        let link = descriptor(self.fd.as_raw_fd());
-        let mut attr = [link, descriptor(program.as_raw_fd()), 0, 0];
-        bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+        let link = bpf::number(self.fd.as_fd());
+        let mut attr = [link, bpf::number(program), 0, 0];
+        call(Command::LinkUpdate, &mut attr).map(drop)
     }
 
     /// Takes the program off the interface now. Letting go of the last descriptor or pin does so
     /// too, but a moment later, when the next filter may already have been refused its place.
     pub(super) fn detach(&self) -> io::Result<()> {
-        let mut attr = [descriptor(self.fd.as_raw_fd()), 0, 0, 0];
-        bpf(BPF_LINK_DETACH, &mut attr).map(drop)
+        let mut attr = [bpf::number(self.fd.as_fd()), 0, 0, 0];
+        call(Command::LinkDetach, &mut attr).map(drop)
     }
 
     /// # Errors
@@ -97,11 +93,11 @@ impl Link {
         struct Info([u32; 8]);
         let mut info = Info::default();
         let mut attr = InfoAttr {
-            fd: descriptor(self.fd.as_raw_fd()),
+            fd: bpf::number(self.fd.as_fd()),
             info_len: size_of::<Info>() as u32,
             info: &raw mut info as u64,
         };
-        bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+        call(Command::ObjGetInfo, &mut attr)?;
         let [kind, _, program_id, _, ifindex, ..] = info.0;
         if kind != BPF_LINK_TYPE_XDP {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -124,22 +120,16 @@ struct InfoAttr {
     info: u64,
 }
 
-/// A leading part of `union bpf_attr`; the kernel takes what is missing for zero.
-trait Attr {}
-impl Attr for [u32; 4] {}
-impl Attr for PathAttr {}
-impl Attr for InfoAttr {}
+// SAFETY: integers without padding between or behind them.
+unsafe impl Attr for PathAttr {}
+// SAFETY: as above.
+unsafe impl Attr for InfoAttr {}
 
-fn bpf<A: Attr>(command: libc::c_long, attr: &mut A) -> io::Result<i32> {
-    // SAFETY: `attr` is a whole, initialised structure of the size that is given, and the memory
-    // its addresses point to outlives the call in each caller.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
-}
-
-fn descriptor(fd: i32) -> u32 {
-    u32::try_from(fd).expect("an open descriptor is not negative")
+/// Asks for something whose addresses, if any, stand in for the length of the call.
+fn call<A: Attr>(command: Command, attr: &mut A) -> io::Result<i32> {
+    // SAFETY: the memory that `attr` points to outlives the call in each caller, and is as long
+    // as the kernel reads or `attr` says.
+    unsafe { bpf::call(command, attr) }
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

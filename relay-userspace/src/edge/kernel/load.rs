@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use relay_common::control::Kind;
 use relay_common::entry::List;
-use relay_common::layout::{self, MAPS, PROGRAM};
-use relay_common::parse::Family;
+use relay_common::layout::{self, PROGRAM};
 
 use super::AttachError;
 use super::maps::Maps;
@@ -34,7 +34,7 @@ pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
     let mut ebpf = object(sizes, &[], false)?;
     let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, maps, program_id, staged: MAPS.to_vec() })
+    Ok(Loaded { ebpf, maps, program_id, staged: layout::maps().collect() })
 }
 
 /// Loads with the pinned maps where they are exactly what the object wants. A list whose size the
@@ -48,7 +48,7 @@ pub(super) fn adopting(
     // The object itself says what its maps must be; they cost next to nothing while empty.
     let wanted = object(sizes, &[], false)?;
     let (mut adopted, mut staged, mut resized) = (Vec::new(), Vec::new(), Vec::new());
-    for name in MAPS {
+    for name in layout::maps() {
         match compare(&wanted, pins, name)? {
             Pinned::Same => adopted.push((name, pins.map(name))),
             Pinned::Absent => staged.push(name),
@@ -63,7 +63,7 @@ pub(super) fn adopting(
     pins.stage(&ebpf, &staged)?;
     let mut maps = Maps::take(&mut ebpf, sizes)?;
     for (name, old) in resized {
-        maps.copy_from(name, old, sizes)?;
+        maps.copy_from(name, &old)?;
     }
     let program_id = verify(&mut ebpf)?;
     Ok(Loaded { ebpf, maps, program_id, staged })
@@ -84,15 +84,18 @@ fn object(
     // A constant to the verifier, which removes what it switches off.
     let level = if log_drops { aya_log::Level::Info as u8 } else { 0 };
     loader.override_global(aya_log::LEVEL, &level, true);
-    for list in List::ALL {
-        for family in Family::ALL {
-            loader.map_max_entries(layout::trie(list, family), sizes.of(list));
-        }
+    for (place, kind, _, name) in layout::TABLES {
+        loader.map_max_entries(name, sizes.of_place(place, list_of(kind)));
     }
     for (name, path) in pinned {
         loader.map_pin_path(name, path.as_path());
     }
     loader.load(OBJECT).map_err(|error| AttachError::load("making BPF maps", error))
+}
+
+/// The list that a table belongs to.
+pub(super) fn list_of(kind: Kind) -> List {
+    if kind == Kind::Allow { List::Allow } else { List::Deny }
 }
 
 /// Gives the program to the verifier; returns the kernel's id of it.
@@ -143,14 +146,21 @@ fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, Att
         return Ok(Pinned::Same);
     }
     match wanted.map(name) {
-        Some(Map::LpmTrie(_)) => Ok(Pinned::Resized(found)),
+        Some(Map::LpmTrie(_) | Map::HashMap(_)) => Ok(Pinned::Resized(found)),
         _ => foreign("a map of another size"),
     }
 }
 
-fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
+pub(super) fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
     match ebpf.map(name) {
-        Some(Map::LpmTrie(data) | Map::PerCpuArray(data) | Map::Array(data)) => data,
+        Some(
+            Map::LpmTrie(data)
+            | Map::HashMap(data)
+            | Map::LruHashMap(data)
+            | Map::PerCpuArray(data)
+            | Map::Array(data)
+            | Map::RingBuf(data),
+        ) => data,
         _ => unreachable!("the object is built with every map of the layout, of these types"),
     }
 }

@@ -2,56 +2,95 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Ebpf;
-use aya::Pod;
-use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use ipnet::IpNet;
+use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
-use relay_common::layout::{self, RuleHits};
+use relay_common::layout::{self, RuleHits, Settings};
 use relay_common::parse::{Family, Source};
 use relay_common::totals::{COUNTERS, Totals};
+use relay_common::touch::{self, Marks};
 use relay_common::verdict::Lists;
 
 use super::AttachError;
-use crate::edge::filter::{FilterError, MapSizes, family_of};
+use super::load::list_of;
+use super::table::{Table, address, is_full};
+use super::words::Words;
+use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
-const COPYING: &str = "copying a list";
-
-/// The bytes of [`RuleHits`]: hits, then the second of the latest.
-type Hits = [u64; 2];
-type Value = [u8; Entry::SIZE];
-type Trie<A> = LpmTrie<MapData, A, Value>;
+/// The bytes of [`RuleHits`]: hits, observed hits, and the second of the latest.
+type Hits = [u64; 3];
+/// The bytes of [`Settings`].
+type SettingWords = [u32; 4];
 
 /// All maps of one layout, open.
 pub(super) struct Maps {
-    allow: Pair,
-    deny: Pair,
+    /// In the order of [`layout::TABLES`].
+    tables: Vec<Table>,
+    control: Words,
+    touched_v4: Words,
+    touched_v6: Words,
     totals: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, Hits>,
-    guarded: Array<MapData, u32>,
+    settings: Array<MapData, SettingWords>,
     sizes: MapSizes,
 }
 
-/// The tries of one list.
-struct Pair {
-    v4: Trie<[u8; 4]>,
-    v6: Trie<[u8; 16]>,
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Maps").field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+/// Where a list's entry of this prefix stands: hosts that are denied have a table of their own.
+fn kind_of(list: List, prefix: IpNet) -> Kind {
+    match list {
+        List::Allow => Kind::Allow,
+        List::Deny if prefix.prefix_len() == family_of(&prefix).host_len() => Kind::Hosts,
+        List::Deny => Kind::Deny,
+    }
+}
+
+/// The kinds of table that a list has.
+fn kinds_of(list: List) -> &'static [Kind] {
+    match list {
+        List::Allow => &[Kind::Allow],
+        List::Deny => &[Kind::Deny, Kind::Hosts],
+    }
+}
+
+fn side_of(place: Place) -> Side {
+    match place {
+        Place::Rows => Side::Rows,
+        Place::Feeds(_) => Side::Feeds,
+    }
 }
 
 impl Maps {
     /// Takes the maps out of a loaded object.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: MapSizes) -> Result<Self, AttachError> {
-        let allow = Pair { v4: take(ebpf, layout::ALLOW_V4)?, v6: take(ebpf, layout::ALLOW_V6)? };
-        let deny = Pair { v4: take(ebpf, layout::DENY_V4)?, v6: take(ebpf, layout::DENY_V6)? };
+        let table =
+            |&(_, kind, family, name)| Ok(Table::new(descriptor(ebpf, name)?, kind, family));
+        let tables = layout::TABLES.iter().map(table).collect::<Result<Vec<_>, AttachError>>()?;
+        let words = |name, count| {
+            let mapped = Words::map(descriptor(ebpf, name)?.as_fd(), count);
+            mapped.map_err(|error| AttachError::load("mapping a map into memory", error))
+        };
+        let control = words(layout::CONTROL, 1)?;
+        let touched_v4 = words(layout::TOUCHED_V4, touch::WORDS)?;
+        let touched_v6 = words(layout::TOUCHED_V6, touch::WORDS)?;
         Ok(Self {
-            allow,
-            deny,
+            tables,
+            control,
+            touched_v4,
+            touched_v6,
             totals: take(ebpf, layout::TOTALS)?,
             hits: take(ebpf, layout::RULE_HITS)?,
-            guarded: take(ebpf, layout::GUARDED)?,
+            settings: take(ebpf, layout::SETTINGS)?,
             sizes,
         })
     }
@@ -60,17 +99,42 @@ impl Maps {
         self.sizes
     }
 
-    fn pair(&self, list: List) -> &Pair {
-        match list {
-            List::Allow => &self.allow,
-            List::Deny => &self.deny,
+    fn table(&self, place: Place, kind: Kind, family: Family) -> &Table {
+        let wanted = (place, kind, family);
+        let at = layout::TABLES.iter().position(|&(p, k, f, _)| (p, k, f) == wanted);
+        &self.tables[at.expect("TABLES has every combination")]
+    }
+
+    pub(super) fn control(&self) -> Control {
+        Control::from_word(self.control.get(0))
+    }
+
+    fn set_control(&self, control: Control) {
+        self.control.set(0, control.word());
+    }
+
+    /// The slot that no packet looks into.
+    fn idle(&self) -> Place {
+        Place::Feeds(self.control().slot().other())
+    }
+
+    /// Lets every source that a prefix covers look.
+    fn touch(&self, prefix: IpNet) {
+        let everything = !each_word(prefix, |family, word, bits| match family {
+            Family::V4 => self.touched_v4.mark(word, bits),
+            Family::V6 => self.touched_v6.mark(word, bits),
+        });
+        if everything {
+            self.set_control(self.control().with_every_v6_looks(true));
         }
     }
 
-    fn pair_mut(&mut self, list: List) -> &mut Pair {
-        match list {
-            List::Allow => &mut self.allow,
-            List::Deny => &mut self.deny,
+    /// Says that a table may hold entries, before the first is put.
+    fn use_table(&self, place: Place, kind: Kind, family: Family) {
+        let control = self.control();
+        let used = control.with_used(side_of(place), kind, family, true);
+        if used != control {
+            self.set_control(used);
         }
     }
 
@@ -81,107 +145,248 @@ impl Maps {
         entry: Entry,
     ) -> Result<(), FilterError> {
         let prefix = prefix.trunc();
-        let value = Entry { prefix_len: prefix.prefix_len(), ..entry }.to_bytes();
-        let pair = self.pair_mut(list);
-        let result = match prefix {
-            IpNet::V4(net) => {
-                upsert(&mut pair.v4, &key(net.prefix_len(), net.addr().octets()), value)
-            }
-            IpNet::V6(net) => {
-                upsert(&mut pair.v6, &key(net.prefix_len(), net.addr().octets()), value)
-            }
-        };
-        match result {
-            Err(error) if errno(&error) == Some(libc::ENOSPC) => Err(FilterError::Full {
-                list,
-                family: family_of(&prefix),
-                capacity: self.sizes.of(list),
-            }),
-            other => other.map_err(|error| kernel("to put an entry into a list", error)),
+        let (kind, family) = (kind_of(list, prefix), family_of(&prefix));
+        let entry = Entry { prefix_len: prefix.prefix_len(), ..entry };
+        self.touch(prefix);
+        self.use_table(Place::Rows, kind, family);
+        let result = self.table(Place::Rows, kind, family).put(prefix, entry);
+        result.map_err(|error| self.put_error(error, Place::Rows, kind, family))
+    }
+
+    fn put_error(&self, error: io::Error, place: Place, kind: Kind, family: Family) -> FilterError {
+        if is_full(&error) {
+            let capacity = self.sizes.of_place(place, list_of(kind));
+            return FilterError::Full { list: list_of(kind), family, capacity };
         }
+        kernel("to put an entry into a list", error)
     }
 
-    pub(super) fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError> {
-        let pair = self.pair_mut(list);
-        let result = match prefix.trunc() {
-            IpNet::V4(net) => pair.v4.remove(&key(net.prefix_len(), net.addr().octets())),
-            IpNet::V6(net) => pair.v6.remove(&key(net.prefix_len(), net.addr().octets())),
-        };
-        match result {
-            Ok(()) => Ok(true),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(kernel("to take an entry out of a list", error)),
-        }
-    }
-
-    pub(super) fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError> {
-        let source = Source::from(prefix.trunc().addr());
-        let longest = self.longest(list, &source, prefix.prefix_len());
-        let longest = longest.map_err(|error| kernel("to read an entry", error))?;
-        // A trie answers with the longest match: a wider prefix than was asked for is another's.
-        Ok(longest.filter(|entry| entry.prefix_len == prefix.prefix_len()))
-    }
-
-    pub(super) fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError> {
-        let pair = self.pair(list);
-        let capacity = self.sizes.of(list) as usize;
-        let mut all = Vec::new();
-        collect(&pair.v4, capacity, &mut all, v4)?;
-        collect(&pair.v6, capacity, &mut all, v6)?;
-        Ok(all)
-    }
-
-    /// What a trie answers to a key of this length.
-    fn longest(
-        &self,
-        list: List,
-        source: &Source,
-        prefix_len: u8,
-    ) -> Result<Option<Entry>, MapError> {
-        let pair = self.pair(list);
-        let value = match *source {
-            Source::V4(octets) => pair.v4.get(&key(prefix_len, octets), 0),
-            Source::V6(octets) => pair.v6.get(&key(prefix_len, octets), 0),
-        };
-        match value {
-            Ok(bytes) => Ok(Some(Entry::from_bytes(bytes))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Copies every entry of an older map of the same list and family, which had another size.
-    pub(super) fn copy_from(
+    /// Puts many entries, a batch for each table. Where it fails, some are in the tables.
+    pub(super) fn put_all(
         &mut self,
-        name: &'static str,
-        old: MapData,
-        sizes: MapSizes,
-    ) -> Result<(), AttachError> {
-        let (list, family) = layout::list_of(name).expect("only lists are ever resized");
-        let all = everything(old, family).map_err(|error| AttachError::load(COPYING, error))?;
-        let (entries, room) = (all.len(), sizes.of(list));
-        for (prefix, entry) in all {
-            match self.put(list, prefix, entry) {
-                Err(FilterError::Full { .. }) => {
-                    return Err(AttachError::Shrunk { map: name, entries, room });
+        list: List,
+        entries: &[(IpNet, Entry)],
+    ) -> Result<(), FilterError> {
+        self.put_into(Place::Rows, list, entries)
+    }
+
+    fn put_into(
+        &self,
+        place: Place,
+        list: List,
+        entries: &[(IpNet, Entry)],
+    ) -> Result<(), FilterError> {
+        for &kind in kinds_of(list) {
+            for family in Family::ALL {
+                let of_table = entries.iter().map(|&(prefix, entry)| {
+                    let prefix = prefix.trunc();
+                    (prefix, Entry { prefix_len: prefix.prefix_len(), ..entry })
+                });
+                let of_table: Vec<(IpNet, Entry)> = of_table
+                    .filter(|&(prefix, _)| {
+                        family_of(&prefix) == family && kind_of(list, prefix) == kind
+                    })
+                    .collect();
+                if of_table.is_empty() {
+                    continue;
                 }
-                other => other.map_err(|error| AttachError::load(COPYING, error))?,
+                of_table.iter().for_each(|&(prefix, _)| self.touch(prefix));
+                if place == Place::Rows {
+                    self.use_table(place, kind, family);
+                }
+                let result = self.table(place, kind, family).put_all(&of_table);
+                result.map_err(|error| self.put_error(error, place, kind, family))?;
             }
         }
         Ok(())
     }
 
+    pub(super) fn remove(&mut self, list: List, prefix: IpNet) -> Result<bool, FilterError> {
+        let prefix = prefix.trunc();
+        let table = self.table(Place::Rows, kind_of(list, prefix), family_of(&prefix));
+        table.remove(prefix).map_err(|error| kernel("to take an entry out of a list", error))
+    }
+
+    pub(super) fn get(&self, list: List, prefix: IpNet) -> Result<Option<Entry>, FilterError> {
+        let prefix = prefix.trunc();
+        let table = self.table(Place::Rows, kind_of(list, prefix), family_of(&prefix));
+        table.get(prefix).map_err(|error| kernel("to read an entry", error))
+    }
+
+    pub(super) fn entries(&self, list: List) -> Result<Vec<(IpNet, Entry)>, FilterError> {
+        let mut all = Vec::new();
+        self.for_each(Place::Rows, |of, prefix, entry| {
+            if of == list {
+                all.push((prefix, entry));
+            }
+        })?;
+        Ok(all)
+    }
+
+    fn for_each(
+        &self,
+        place: Place,
+        mut each: impl FnMut(List, IpNet, Entry),
+    ) -> Result<(), FilterError> {
+        for kind in Kind::ALL {
+            for family in Family::ALL {
+                let listed = self
+                    .table(place, kind, family)
+                    .for_each(|prefix, entry| each(list_of(kind), prefix, entry));
+                listed.map_err(|error| kernel("to list the entries", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn feeds(
+        &self,
+        each: &mut dyn FnMut(List, IpNet, Entry),
+    ) -> Result<(), FilterError> {
+        self.for_each(Place::Feeds(self.control().slot()), each)
+    }
+
+    pub(super) fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError> {
+        let mut left = at_most;
+        for kind in Kind::ALL {
+            for family in Family::ALL {
+                let removed = self.table(self.idle(), kind, family).clear(left);
+                left -= removed.map_err(|error| kernel("to clear a list", error))?;
+                if left == 0 {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn feed_fill(
+        &mut self,
+        list: List,
+        entries: &[(IpNet, Entry)],
+    ) -> Result<(), FilterError> {
+        self.put_into(self.idle(), list, entries)
+    }
+
+    pub(super) fn feed_count(&self) -> Result<u64, FilterError> {
+        let mut count = 0;
+        for kind in Kind::ALL {
+            for family in Family::ALL {
+                let counted = self.table(self.idle(), kind, family).count();
+                count += counted.map_err(|error| kernel("to count entries", error))?;
+            }
+        }
+        Ok(count)
+    }
+
+    pub(super) fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError> {
+        let slot = self.control().slot().other();
+        let mut control = self.control().with_slot(slot).with_guarded(guarded);
+        for kind in Kind::ALL {
+            for family in Family::ALL {
+                let used = self.holds_any(Place::Feeds(slot), kind, family)?;
+                control = control.with_used(Side::Feeds, kind, family, used);
+            }
+        }
+        self.set_control(control);
+        Ok(())
+    }
+
+    /// Makes the map of touched sources what these prefixes call for, and says which tables of
+    /// rows hold nothing.
+    pub(super) fn retouch(
+        &mut self,
+        prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
+    ) -> Result<(), FilterError> {
+        let words = touch::WORDS as usize;
+        let (mut v4, mut v6) = (vec![0u64; words], vec![0u64; words]);
+        let mut everything = false;
+        for (_, prefix) in prefixes {
+            everything |= !each_word(prefix.trunc(), |family, word, bits| match family {
+                Family::V4 => v4[word as usize] |= bits,
+                Family::V6 => v6[word as usize] |= bits,
+            });
+        }
+        for (map, words) in [(&self.touched_v4, v4), (&self.touched_v6, v6)] {
+            for (index, word) in (0..).zip(words) {
+                if map.get(index) != word {
+                    map.set(index, word);
+                }
+            }
+        }
+        let mut control = self.control().with_every_v6_looks(everything);
+        for kind in Kind::ALL {
+            for family in Family::ALL {
+                let used = self.holds_any(Place::Rows, kind, family)?;
+                control = control.with_used(Side::Rows, kind, family, used);
+            }
+        }
+        self.set_control(control);
+        Ok(())
+    }
+
+    /// Copies every entry of an older map of the same table, which had another size.
+    pub(super) fn copy_from(
+        &mut self,
+        name: &'static str,
+        old: &MapData,
+    ) -> Result<(), AttachError> {
+        let (place, kind, family) = layout::TABLES
+            .iter()
+            .find_map(|&(place, kind, family, of)| (of == name).then_some((place, kind, family)))
+            .expect("only tables are ever resized");
+        let copying = |error| AttachError::load("copying a list", error);
+        let old = Table::new(old.fd().as_fd().try_clone_to_owned().map_err(copying)?, kind, family);
+        let mut all = Vec::new();
+        old.for_each(|prefix, entry| all.push((prefix, entry))).map_err(copying)?;
+        let room = self.sizes.of_place(place, list_of(kind));
+        match self.table(place, kind, family).put_all(&all) {
+            Err(error) if is_full(&error) => {
+                Err(AttachError::Shrunk { map: name, entries: all.len(), room })
+            }
+            other => other.map_err(copying),
+        }
+    }
+
+    fn holds_any(&self, place: Place, kind: Kind, family: Family) -> Result<bool, FilterError> {
+        let looked = self.table(place, kind, family).holds_any();
+        looked.map_err(|error| kernel("to look into a list", error))
+    }
+
     pub(super) fn set_guarded(&mut self, scope: Scope) -> Result<(), FilterError> {
-        let word = layout::guarded_word(scope);
-        self.guarded
-            .set(0, word, 0)
-            .map_err(|error| kernel("to set which traffic is guarded", error))
+        self.set_control(self.control().with_guarded(scope));
+        Ok(())
     }
 
     pub(super) fn guarded(&self) -> Result<Scope, FilterError> {
-        let word = self.guarded.get(&0, 0);
-        word.map(layout::guarded_scope)
-            .map_err(|error| kernel("to read which traffic is guarded", error))
+        Ok(self.control().guarded())
+    }
+
+    pub(super) fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
+        let doing = "to change the filter's settings";
+        let cpus = aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))?;
+        let each_cpu = |per_s: u32| per_s.div_ceil(u32::try_from(cpus).unwrap_or(1).max(1));
+        let limit = modes.syn.unwrap_or_default();
+        let settings = Settings {
+            syn_per_s: limit.per_s,
+            syn_burst: limit.burst,
+            syn_free_per_s: limit.free_per_s / u32::try_from(cpus).unwrap_or(1).max(1),
+            events_per_s: each_cpu(modes.events_per_s),
+        };
+        let words = [
+            settings.syn_per_s,
+            settings.syn_burst,
+            settings.syn_free_per_s,
+            settings.events_per_s,
+        ];
+        self.settings.set(0, words, 0).map_err(|error| kernel(doing, error))?;
+        self.set_control(
+            self.control()
+                .with_observes(modes.observes)
+                .with_limits_syn(modes.syn.is_some())
+                .with_tells(modes.events_per_s > 0),
+        );
+        Ok(())
     }
 
     pub(super) fn totals(&self) -> Result<Totals, FilterError> {
@@ -200,7 +405,8 @@ impl Maps {
         }
         let values =
             self.hits.get(&rule, 0).map_err(|error| kernel("to read a rule's hits", error))?;
-        let of_cpus = values.iter().map(|&[hits, last_s]| RuleHits { hits, last_s });
+        let of_cpus =
+            values.iter().map(|&[hits, observed, last_s]| RuleHits { hits, observed, last_s });
         Ok(of_cpus.fold(RuleHits::default(), RuleHits::merge))
     }
 
@@ -211,30 +417,71 @@ impl Maps {
         let doing = "to reset a rule's hits";
         let cpus = aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))?;
         let zeros =
-            PerCpuValues::try_from(vec![[0; 2]; cpus]).map_err(|error| kernel(doing, error))?;
+            PerCpuValues::try_from(vec![[0; 3]; cpus]).map_err(|error| kernel(doing, error))?;
         self.hits.set(rule, zeros, 0).map_err(|error| kernel(doing, error))
     }
 }
 
-impl fmt::Debug for Maps {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Maps").field("sizes", &self.sizes).finish_non_exhaustive()
-    }
+/// Calls `mark` with the words that a prefix marks, and the bits in them. Says whether marks are
+/// enough.
+fn each_word(prefix: IpNet, mut mark: impl FnMut(Family, u32, u64)) -> bool {
+    let (family, marks) = match prefix {
+        IpNet::V4(net) => (Family::V4, touch::marks_v4(net.addr().to_bits(), net.prefix_len())),
+        IpNet::V6(net) => {
+            let network = (net.addr().to_bits() >> 64) as u64;
+            (Family::V6, touch::marks_v6(network, net.prefix_len()))
+        }
+    };
+    Marks::each_word(marks, |word, bits| mark(family, word, bits))
 }
 
 /// The maps at one moment, for the verdict's own walk. The first error ends it, and is kept.
 pub(super) struct At<'a> {
     pub(super) maps: &'a Maps,
+    pub(super) control: Control,
     pub(super) now_s: u32,
-    pub(super) error: RefCell<Option<MapError>>,
+    pub(super) error: RefCell<Option<io::Error>>,
 }
 
-impl Lists for At<'_> {
-    fn longest(&self, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
-        self.maps.longest(list, source, prefix_len).unwrap_or_else(|error| {
+impl At<'_> {
+    fn place(&self, side: Side) -> Place {
+        match side {
+            Side::Rows => Place::Rows,
+            Side::Feeds => Place::Feeds(self.control.slot()),
+        }
+    }
+
+    fn find(&self, side: Side, kind: Kind, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let table = self.maps.table(self.place(side), kind, source.family());
+        table.find(address(source), prefix_len).unwrap_or_else(|error| {
             self.error.borrow_mut().get_or_insert(error);
             None
         })
+    }
+}
+
+impl Lists for At<'_> {
+    fn touched(&self, source: &Source) -> bool {
+        let is_set = |words: &Words, bit: touch::Bit| words.get(bit.word()) & bit.mask() != 0;
+        match *source {
+            Source::V4(octets) => {
+                is_set(&self.maps.touched_v4, touch::v4(u32::from_be_bytes(octets)))
+            }
+            Source::V6(octets) => {
+                let network = (u128::from_be_bytes(octets) >> 64) as u64;
+                self.control.every_v6_looks()
+                    || touch::v6(network).iter().any(|&bit| is_set(&self.maps.touched_v6, bit))
+            }
+        }
+    }
+
+    fn host(&self, side: Side, source: &Source) -> Option<Entry> {
+        self.find(side, Kind::Hosts, source, source.family().host_len())
+    }
+
+    fn longest(&self, side: Side, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let kind = if list == List::Allow { Kind::Allow } else { Kind::Deny };
+        self.find(side, kind, source, prefix_len)
     }
 
     fn now_s(&self) -> u32 {
@@ -257,81 +504,10 @@ fn take<M: TryFrom<Map, Error = MapError>>(
     M::try_from(map).map_err(|error| AttachError::load("opening a map", error))
 }
 
-fn key<A: Pod>(prefix_len: u8, address: A) -> Key<A> {
-    Key::new(u32::from(prefix_len), address)
-}
-
-/// Inserts or replaces. A full trie of an older kernel refuses even to replace what it has (it
-/// makes the new node before it lets go of the old one), so there the old one goes first.
-fn upsert<A: Pod>(trie: &mut Trie<A>, key: &Key<A>, value: Value) -> Result<(), MapError> {
-    match trie.insert(key, value, 0) {
-        Err(error) if errno(&error) == Some(libc::ENOSPC) && trie.remove(key).is_ok() => {
-            trie.insert(key, value, 0)
-        }
-        result => result,
-    }
-}
-
-/// The entries of a list's map of any size.
-fn everything(map: MapData, family: Family) -> Result<Vec<(IpNet, Entry)>, FilterError> {
-    let reading = |error| kernel("to list the entries", error);
-    let capacity = map.info().map_err(reading)?.max_entries() as usize;
-    let map = Map::from_map_data(map).map_err(reading)?;
-    let mut all = Vec::new();
-    match family {
-        Family::V4 => {
-            collect(&Trie::<[u8; 4]>::try_from(map).map_err(reading)?, capacity, &mut all, v4)?;
-        }
-        Family::V6 => {
-            collect(&Trie::<[u8; 16]>::try_from(map).map_err(reading)?, capacity, &mut all, v6)?;
-        }
-    }
-    Ok(all)
-}
-
-/// Every key with its own value. Should another process delete a key meanwhile, the kernel
-/// answers with its parent's value, or starts again from the first key: the lengths and the
-/// capacity catch both.
-fn collect<A: Pod>(
-    trie: &Trie<A>,
-    capacity: usize,
-    all: &mut Vec<(IpNet, Entry)>,
-    address: impl Fn(A) -> IpAddr,
-) -> Result<(), FilterError> {
-    for item in trie.iter().take(capacity) {
-        let (key, value) = match item {
-            Ok(item) => item,
-            Err(error) if is_absent(&error) => continue,
-            Err(error) => return Err(kernel("to list the entries", error)),
-        };
-        let (entry, data, prefix_len) = (Entry::from_bytes(value), key.data(), key.prefix_len());
-        if u32::from(entry.prefix_len) != prefix_len {
-            continue;
-        }
-        if let Ok(prefix) = IpNet::new(address(data), entry.prefix_len) {
-            all.push((prefix, entry));
-        }
-    }
-    Ok(())
-}
-
-fn v4(octets: [u8; 4]) -> IpAddr {
-    Ipv4Addr::from(octets).into()
-}
-
-fn v6(octets: [u8; 16]) -> IpAddr {
-    Ipv6Addr::from(octets).into()
-}
-
-fn is_absent(error: &MapError) -> bool {
-    matches!(error, MapError::KeyNotFound | MapError::ElementNotFound)
-        || errno(error) == Some(libc::ENOENT)
-}
-
-fn errno(error: &MapError) -> Option<i32> {
-    match error {
-        MapError::SyscallError(error) => error.io_error.raw_os_error(),
-        MapError::IoError(error) => error.raw_os_error(),
-        _ => None,
-    }
+fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, AttachError> {
+    let data = super::load::data(ebpf, name);
+    data.fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| AttachError::load("opening a map", error))
 }

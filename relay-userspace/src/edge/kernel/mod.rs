@@ -1,6 +1,7 @@
 //! The lists in the kernel: the XDP program on an interface, its maps, and what keeps both alive
 //! while no process holds them. The only code that knows aya.
 
+mod bpf;
 mod drop_log;
 mod error;
 mod link;
@@ -9,6 +10,8 @@ mod maps;
 mod netlink;
 mod pins;
 mod probe;
+mod table;
+mod words;
 
 use std::cell::RefCell;
 use std::io;
@@ -27,7 +30,7 @@ pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
-use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, source_of};
+use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, source_of};
 use link::{Hook, Link};
 use load::Loaded;
 use maps::Maps;
@@ -303,10 +306,46 @@ impl Filter for KernelFilter {
         self.maps.guarded()
     }
 
+    fn put_all(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError> {
+        self.maps.put_all(list, entries)
+    }
+
+    fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
+        self.maps.set_modes(modes)
+    }
+
+    fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError> {
+        self.maps.feed_clear(at_most)
+    }
+
+    fn feed_fill(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError> {
+        self.maps.feed_fill(list, entries)
+    }
+
+    fn feed_count(&self) -> Result<u64, FilterError> {
+        self.maps.feed_count()
+    }
+
+    fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError> {
+        self.maps.feed_flip(guarded)
+    }
+
+    fn feeds(&self, each: &mut dyn FnMut(List, IpNet, Entry)) -> Result<(), FilterError> {
+        self.maps.feeds(each)
+    }
+
+    fn retouch(
+        &mut self,
+        prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
+    ) -> Result<(), FilterError> {
+        self.maps.retouch(prefixes)
+    }
+
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        let lists = maps::At { maps: &self.maps, now_s, error: RefCell::new(None) };
-        let packet = Packet { source: source_of(source), class };
-        let verdict = verdict::decide(&lists, self.maps.guarded()?, &packet);
+        let control = self.maps.control();
+        let lists = maps::At { maps: &self.maps, control, now_s, error: RefCell::new(None) };
+        let packet = Packet::of_class(source_of(source), class);
+        let verdict = verdict::decide(&lists, control, &packet);
         match lists.error.into_inner() {
             Some(error) => Err(maps::kernel("to look an address up", error)),
             None => Ok(verdict),

@@ -9,7 +9,7 @@ use aya::Ebpf;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use relay_common::layout::{LAYOUT_VERSION, MAPS};
+use relay_common::layout::{self, LAYOUT_VERSION};
 
 use super::AttachError;
 use super::link::Link;
@@ -97,7 +97,7 @@ impl Pins {
 
     /// Removes what an attempt that failed, or was killed, left staged.
     pub(super) fn discard_staged(&self) -> Result<(), AttachError> {
-        MAPS.iter().try_for_each(|name| self.remove(&staged(name)))
+        layout::maps().try_for_each(|name| self.remove(&staged(name)))
     }
 
     /// Detaches the program and removes everything. The folder goes with this.
@@ -107,7 +107,7 @@ impl Pins {
         detached.map_err(|source| AttachError::Bpffs { path, source })?;
         self.remove(LINK)?;
         self.discard_staged()?;
-        MAPS.iter().try_for_each(|name| self.remove(name))?;
+        layout::maps().try_for_each(|name| self.remove(name))?;
         Ok(())
     }
 
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn directories_carry_the_layout_and_no_dots() {
         let dir = dir_of(Path::new("/sys/fs/bpf/postern"), "eth0.100");
-        assert_eq!(dir, Path::new("/sys/fs/bpf/postern/v1/eth0%2e100"));
+        assert_eq!(dir, Path::new("/sys/fs/bpf/postern/v2/eth0%2e100"));
         assert_ne!(dir_of(Path::new("/x"), "a.b"), dir_of(Path::new("/x"), "a%2eb"));
     }
 }

@@ -48,7 +48,7 @@ fn a_restart_restores_what_lives_and_removes_what_the_lists_do_not_have() {
         *now = Now { wall_ms: now.wall_ms + 61_000, boot_ms: 9_000 };
     }
     let probe = Probe::new(1_000);
-    let stale = Entry { expires_s: 0, rule: 9, reason: 0, scope: Scope::ALL, prefix_len: 32 };
+    let stale = Entry::new(Scope::ALL, Reason::Manual, 9);
     probe.with(|filter| filter.put(List::Deny, net("203.0.113.5/32"), stale).unwrap());
     let bench = Bench { edge: open(dir.path(), &probe, &now), probe, now, dir };
     assert!(bench.denied("192.0.2.9", 25) && !bench.denied("192.0.2.7", 25));
@@ -81,7 +81,7 @@ fn drift_is_repaired_and_counted() {
     for n in 0..4 {
         bench.add(List::Deny, &format!("192.0.2.{n}"), Scope::SMTP, None);
     }
-    let odd = Entry { expires_s: 0, rule: 77, reason: 0, scope: Scope::ALL, prefix_len: 32 };
+    let odd = Entry::new(Scope::ALL, Reason::Manual, 77);
     bench.probe.with(|filter| {
         filter.remove(List::Deny, net("192.0.2.1/32")).unwrap();
         filter.put(List::Deny, net("192.0.2.2/32"), odd).unwrap();

@@ -33,7 +33,10 @@ pub(super) struct Probe(Arc<Mutex<(MemoryFilter, bool)>>);
 
 impl Probe {
     pub(super) fn new(max: u32) -> Self {
-        Self(Arc::new(Mutex::new((MemoryFilter::new(MapSizes { allow: max, deny: max }), false))))
+        Self(Arc::new(Mutex::new((
+            MemoryFilter::new(MapSizes { allow: max, deny: max, ..MapSizes::default() }),
+            false,
+        ))))
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut MemoryFilter) -> T) -> T {
@@ -78,6 +81,30 @@ impl Filter for Probe {
     }
     fn guarded(&self) -> Result<Scope, FilterError> {
         self.with(|filter| filter.guarded())
+    }
+    fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
+        self.write(|filter| filter.set_modes(modes))
+    }
+    fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError> {
+        self.write(|filter| filter.feed_clear(at_most))
+    }
+    fn feed_fill(&mut self, list: List, entries: &[(IpNet, Entry)]) -> Result<(), FilterError> {
+        self.write(|filter| filter.feed_fill(list, entries))
+    }
+    fn feed_count(&self) -> Result<u64, FilterError> {
+        self.with(|filter| filter.feed_count())
+    }
+    fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError> {
+        self.write(|filter| filter.feed_flip(guarded))
+    }
+    fn feeds(&self, each: &mut dyn FnMut(List, IpNet, Entry)) -> Result<(), FilterError> {
+        self.with(|filter| filter.feeds(each))
+    }
+    fn retouch(
+        &mut self,
+        prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
+    ) -> Result<(), FilterError> {
+        self.write(|filter| filter.retouch(prefixes))
     }
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         self.with(|filter| filter.verdict(source, class, now_s))
