@@ -20,6 +20,7 @@ pub mod lines;
 mod logins;
 pub mod memory;
 pub mod protected;
+mod repairs;
 mod report;
 pub mod route;
 pub mod serve;

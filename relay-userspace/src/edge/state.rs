@@ -4,13 +4,11 @@
 //! is kept in memory beside the maps; whatever could not be written is pending, shows in the
 //! status, and is written by the next reconciliation.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::{List, Scope};
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
@@ -20,14 +18,13 @@ use super::changes::Txn;
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
 use super::filter::{Filter, FilterError, MapSizes};
+use super::repairs::{Repair, repairs};
 use super::store::{Key, Store, StoreError};
 use super::wanted::Desired;
 use crate::control::api::{Code, Health, Problem};
 
 /// A clock that moves by more than this against the time since boot was set by somebody.
 const CLOCK_STEP_MS: u128 = 1_500;
-/// Expiries in the maps may differ by this from what is due: rounding and slewed clocks.
-const EXPIRY_TOLERANCE_S: u32 = 1;
 /// After a failed write, how soon to try again.
 const RETRY_AFTER_MS: u64 = 5_000;
 /// The longest sleep, so that a clock that was set and a lost interface are noticed.
@@ -346,51 +343,6 @@ pub(super) fn commit(
     }
     desired.room(&updates, capacity)?;
     Ok(Committed { updates, recycled: txn.commit()? })
-}
-
-/// A prefix to be written anew.
-struct Repair {
-    prefix: IpNet,
-    /// Nobody asked for the difference; a moved clock explains the others.
-    drift: bool,
-}
-
-/// Walks what is held and what is desired side by side. `held` is sorted by prefix.
-fn repairs(desired: &Desired, list: List, held: &[(IpNet, Entry)], now: Now) -> Vec<Repair> {
-    let mut repairs = Vec::new();
-    let mut held = held.iter().peekable();
-    let mut wanted = desired
-        .of_list(list)
-        .filter_map(|(prefix, claim)| claim.entry(prefix, now).map(|entry| (prefix, entry)))
-        .peekable();
-    loop {
-        let order = match (held.peek(), wanted.peek()) {
-            (None, None) => return repairs,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((held, _)), Some((wanted, _))) => held.cmp(wanted),
-        };
-        let is = if order.is_le() { held.next() } else { None };
-        let want = if order.is_ge() { wanted.next() } else { None };
-        match (is, want) {
-            (Some((prefix, is)), Some((_, want))) => {
-                let other = Entry { expires_s: is.expires_s, ..want } != *is;
-                if other || expiry_differs(is.expires_s, want.expires_s) {
-                    repairs.push(Repair { prefix: *prefix, drift: other });
-                }
-            }
-            (Some((prefix, is)), None) => {
-                // What has died by itself is merely swept late.
-                repairs.push(Repair { prefix: *prefix, drift: is.is_live(now.boot_s()) });
-            }
-            (None, Some((prefix, _))) => repairs.push(Repair { prefix, drift: true }),
-            (None, None) => return repairs,
-        }
-    }
-}
-
-fn expiry_differs(is_s: u32, want_s: u32) -> bool {
-    is_s.abs_diff(want_s) > EXPIRY_TOLERANCE_S || (is_s == 0) != (want_s == 0)
 }
 
 impl From<StoreError> for Problem {

@@ -1,6 +1,5 @@
 //! The maps as the rest of the edge wants them: entries in, entries out, counters summed.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,14 +10,13 @@ use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits, Settings};
-use relay_common::parse::{Family, Source};
+use relay_common::parse::Family;
 use relay_common::totals::{COUNTERS, Totals};
-use relay_common::touch::{self, Marks};
-use relay_common::verdict::Lists;
+use relay_common::touch;
 
 use super::AttachError;
 use super::load::list_of;
-use super::table::{Table, address, is_full};
+use super::table::{Table, is_full};
 use super::words::Words;
 use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
@@ -32,8 +30,8 @@ pub(super) struct Maps {
     /// In the order of [`layout::TABLES`].
     tables: Vec<Table>,
     control: Words,
-    touched_v4: Words,
-    touched_v6: Words,
+    pub(super) touched_v4: Words,
+    pub(super) touched_v6: Words,
     totals: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, Hits>,
     settings: Array<MapData, SettingWords>,
@@ -99,7 +97,7 @@ impl Maps {
         self.sizes
     }
 
-    fn table(&self, place: Place, kind: Kind, family: Family) -> &Table {
+    pub(super) fn table(&self, place: Place, kind: Kind, family: Family) -> &Table {
         let wanted = (place, kind, family);
         let at = layout::TABLES.iter().position(|&(p, k, f, _)| (p, k, f) == wanted);
         &self.tables[at.expect("TABLES has every combination")]
@@ -109,24 +107,8 @@ impl Maps {
         Control::from_word(self.control.get(0))
     }
 
-    fn set_control(&self, control: Control) {
+    pub(super) fn set_control(&self, control: Control) {
         self.control.set(0, control.word());
-    }
-
-    /// The slot that no packet looks into.
-    fn idle(&self) -> Place {
-        Place::Feeds(self.control().slot().other())
-    }
-
-    /// Lets every source that a prefix covers look.
-    fn touch(&self, prefix: IpNet) {
-        let everything = !each_word(prefix, |family, word, bits| match family {
-            Family::V4 => self.touched_v4.mark(word, bits),
-            Family::V6 => self.touched_v6.mark(word, bits),
-        });
-        if everything {
-            self.set_control(self.control().with_every_v6_looks(true));
-        }
     }
 
     /// Says that a table may hold entries, before the first is put.
@@ -170,7 +152,7 @@ impl Maps {
         self.put_into(Place::Rows, list, entries)
     }
 
-    fn put_into(
+    pub(super) fn put_into(
         &self,
         place: Place,
         list: List,
@@ -223,7 +205,7 @@ impl Maps {
         Ok(all)
     }
 
-    fn for_each(
+    pub(super) fn for_each(
         &self,
         place: Place,
         mut each: impl FnMut(List, IpNet, Entry),
@@ -236,92 +218,6 @@ impl Maps {
                 listed.map_err(|error| kernel("to list the entries", error))?;
             }
         }
-        Ok(())
-    }
-
-    pub(super) fn feeds(
-        &self,
-        each: &mut dyn FnMut(List, IpNet, Entry),
-    ) -> Result<(), FilterError> {
-        self.for_each(Place::Feeds(self.control().slot()), each)
-    }
-
-    pub(super) fn feed_clear(&mut self, at_most: usize) -> Result<bool, FilterError> {
-        let mut left = at_most;
-        for kind in Kind::ALL {
-            for family in Family::ALL {
-                let removed = self.table(self.idle(), kind, family).clear(left);
-                left -= removed.map_err(|error| kernel("to clear a list", error))?;
-                if left == 0 {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    pub(super) fn feed_fill(
-        &mut self,
-        list: List,
-        entries: &[(IpNet, Entry)],
-    ) -> Result<(), FilterError> {
-        self.put_into(self.idle(), list, entries)
-    }
-
-    pub(super) fn feed_count(&self) -> Result<u64, FilterError> {
-        let mut count = 0;
-        for kind in Kind::ALL {
-            for family in Family::ALL {
-                let counted = self.table(self.idle(), kind, family).count();
-                count += counted.map_err(|error| kernel("to count entries", error))?;
-            }
-        }
-        Ok(count)
-    }
-
-    pub(super) fn feed_flip(&mut self, guarded: Scope) -> Result<(), FilterError> {
-        let slot = self.control().slot().other();
-        let mut control = self.control().with_slot(slot).with_guarded(guarded);
-        for kind in Kind::ALL {
-            for family in Family::ALL {
-                let used = self.holds_any(Place::Feeds(slot), kind, family)?;
-                control = control.with_used(Side::Feeds, kind, family, used);
-            }
-        }
-        self.set_control(control);
-        Ok(())
-    }
-
-    /// Makes the map of touched sources what these prefixes call for, and says which tables of
-    /// rows hold nothing.
-    pub(super) fn retouch(
-        &mut self,
-        prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
-    ) -> Result<(), FilterError> {
-        let words = touch::WORDS as usize;
-        let (mut v4, mut v6) = (vec![0u64; words], vec![0u64; words]);
-        let mut everything = false;
-        for (_, prefix) in prefixes {
-            everything |= !each_word(prefix.trunc(), |family, word, bits| match family {
-                Family::V4 => v4[word as usize] |= bits,
-                Family::V6 => v6[word as usize] |= bits,
-            });
-        }
-        for (map, words) in [(&self.touched_v4, v4), (&self.touched_v6, v6)] {
-            for (index, word) in (0..).zip(words) {
-                if map.get(index) != word {
-                    map.set(index, word);
-                }
-            }
-        }
-        let mut control = self.control().with_every_v6_looks(everything);
-        for kind in Kind::ALL {
-            for family in Family::ALL {
-                let used = self.holds_any(Place::Rows, kind, family)?;
-                control = control.with_used(Side::Rows, kind, family, used);
-            }
-        }
-        self.set_control(control);
         Ok(())
     }
 
@@ -348,7 +244,12 @@ impl Maps {
         }
     }
 
-    fn holds_any(&self, place: Place, kind: Kind, family: Family) -> Result<bool, FilterError> {
+    pub(super) fn holds_any(
+        &self,
+        place: Place,
+        kind: Kind,
+        family: Family,
+    ) -> Result<bool, FilterError> {
         let looked = self.table(place, kind, family).holds_any();
         looked.map_err(|error| kernel("to look into a list", error))
     }
@@ -419,73 +320,6 @@ impl Maps {
         let zeros =
             PerCpuValues::try_from(vec![[0; 3]; cpus]).map_err(|error| kernel(doing, error))?;
         self.hits.set(rule, zeros, 0).map_err(|error| kernel(doing, error))
-    }
-}
-
-/// Calls `mark` with the words that a prefix marks, and the bits in them. Says whether marks are
-/// enough.
-fn each_word(prefix: IpNet, mut mark: impl FnMut(Family, u32, u64)) -> bool {
-    let (family, marks) = match prefix {
-        IpNet::V4(net) => (Family::V4, touch::marks_v4(net.addr().to_bits(), net.prefix_len())),
-        IpNet::V6(net) => {
-            let network = (net.addr().to_bits() >> 64) as u64;
-            (Family::V6, touch::marks_v6(network, net.prefix_len()))
-        }
-    };
-    Marks::each_word(marks, |word, bits| mark(family, word, bits))
-}
-
-/// The maps at one moment, for the verdict's own walk. The first error ends it, and is kept.
-pub(super) struct At<'a> {
-    pub(super) maps: &'a Maps,
-    pub(super) control: Control,
-    pub(super) now_s: u32,
-    pub(super) error: RefCell<Option<io::Error>>,
-}
-
-impl At<'_> {
-    fn place(&self, side: Side) -> Place {
-        match side {
-            Side::Rows => Place::Rows,
-            Side::Feeds => Place::Feeds(self.control.slot()),
-        }
-    }
-
-    fn find(&self, side: Side, kind: Kind, source: &Source, prefix_len: u8) -> Option<Entry> {
-        let table = self.maps.table(self.place(side), kind, source.family());
-        table.find(address(source), prefix_len).unwrap_or_else(|error| {
-            self.error.borrow_mut().get_or_insert(error);
-            None
-        })
-    }
-}
-
-impl Lists for At<'_> {
-    fn touched(&self, source: &Source) -> bool {
-        let is_set = |words: &Words, bit: touch::Bit| words.get(bit.word()) & bit.mask() != 0;
-        match *source {
-            Source::V4(octets) => {
-                is_set(&self.maps.touched_v4, touch::v4(u32::from_be_bytes(octets)))
-            }
-            Source::V6(octets) => {
-                let network = (u128::from_be_bytes(octets) >> 64) as u64;
-                self.control.every_v6_looks()
-                    || touch::v6(network).iter().any(|&bit| is_set(&self.maps.touched_v6, bit))
-            }
-        }
-    }
-
-    fn host(&self, side: Side, source: &Source) -> Option<Entry> {
-        self.find(side, Kind::Hosts, source, source.family().host_len())
-    }
-
-    fn longest(&self, side: Side, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
-        let kind = if list == List::Allow { Kind::Allow } else { Kind::Deny };
-        self.find(side, kind, source, prefix_len)
-    }
-
-    fn now_s(&self) -> u32 {
-        self.now_s
     }
 }
 

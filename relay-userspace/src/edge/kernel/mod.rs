@@ -4,13 +4,16 @@
 mod bpf;
 mod drop_log;
 mod error;
+mod generation;
 mod link;
 mod load;
+mod lookup;
 mod maps;
 mod netlink;
 mod pins;
 mod probe;
 mod table;
+mod touched;
 mod words;
 
 use std::cell::RefCell;
@@ -343,7 +346,7 @@ impl Filter for KernelFilter {
 
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         let control = self.maps.control();
-        let lists = maps::At { maps: &self.maps, control, now_s, error: RefCell::new(None) };
+        let lists = lookup::At { maps: &self.maps, control, now_s, error: RefCell::new(None) };
         let packet = Packet::of_class(source_of(source), class);
         let verdict = verdict::decide(&lists, control, &packet);
         match lists.error.into_inner() {

@@ -1,0 +1,68 @@
+//! The verdict's own walk over the maps, as the kernel program takes it.
+
+use std::cell::RefCell;
+use std::io;
+
+use relay_common::control::{Control, Kind, Place, Table as Side};
+use relay_common::entry::{Entry, List};
+use relay_common::parse::Source;
+use relay_common::touch;
+use relay_common::verdict::Lists;
+
+use super::maps::Maps;
+use super::table::address;
+use super::words::Words;
+
+/// The maps at one moment, for the verdict's own walk. The first error ends it, and is kept.
+pub(super) struct At<'a> {
+    pub(super) maps: &'a Maps,
+    pub(super) control: Control,
+    pub(super) now_s: u32,
+    pub(super) error: RefCell<Option<io::Error>>,
+}
+
+impl At<'_> {
+    fn place(&self, side: Side) -> Place {
+        match side {
+            Side::Rows => Place::Rows,
+            Side::Feeds => Place::Feeds(self.control.slot()),
+        }
+    }
+
+    fn find(&self, side: Side, kind: Kind, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let table = self.maps.table(self.place(side), kind, source.family());
+        table.find(address(source), prefix_len).unwrap_or_else(|error| {
+            self.error.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
+}
+
+impl Lists for At<'_> {
+    fn touched(&self, source: &Source) -> bool {
+        let is_set = |words: &Words, bit: touch::Bit| words.get(bit.word()) & bit.mask() != 0;
+        match *source {
+            Source::V4(octets) => {
+                is_set(&self.maps.touched_v4, touch::v4(u32::from_be_bytes(octets)))
+            }
+            Source::V6(octets) => {
+                let network = (u128::from_be_bytes(octets) >> 64) as u64;
+                self.control.every_v6_looks()
+                    || touch::v6(network).iter().any(|&bit| is_set(&self.maps.touched_v6, bit))
+            }
+        }
+    }
+
+    fn host(&self, side: Side, source: &Source) -> Option<Entry> {
+        self.find(side, Kind::Hosts, source, source.family().host_len())
+    }
+
+    fn longest(&self, side: Side, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
+        let kind = if list == List::Allow { Kind::Allow } else { Kind::Deny };
+        self.find(side, kind, source, prefix_len)
+    }
+
+    fn now_s(&self) -> u32 {
+        self.now_s
+    }
+}
