@@ -8,9 +8,11 @@ use postern::{
     cli::{
         Bodies,
         args::{ConfigCommand, EdgeArgs, FilterKind, Global, RelayArgs, RunArgs},
+        session::Exit,
     },
     config::{self, Config, Enforce},
-    edge, log, relay, run,
+    edge::{self, stop::Ending},
+    log, relay, run,
 };
 
 /// Exit code of a command that was refused or failed; see `postern --help`.
@@ -24,13 +26,24 @@ impl Bodies for Commands {
     }
 
     fn edge(&self, global: &Global, args: &EdgeArgs) -> ExitCode {
-        report((|| {
+        let ending = (|| {
             let (mut config, _) = load(global)?;
             set_filter(&mut config, args.filter);
-            set_interface(&mut config, args.interface.as_ref());
+            set_interfaces(&mut config, &args.interface);
             log::init(&config.log);
             edge::serve::serve(&config, args.detach_on_exit)
-        })())
+        })();
+        match ending {
+            Ok(Ending::Asked { .. }) if run::is_supervised() => ExitCode::from(run::ASKED_TO_STOP),
+            ending => report(ending.map(drop)),
+        }
+    }
+
+    fn detach_left_behind(&self, global: &Global) -> ExitCode {
+        match detach_left_behind(global) {
+            Ok(exit) => ExitCode::from(exit as u8),
+            Err(error) => report(Err(error)),
+        }
     }
 
     fn relay(&self, global: &Global, args: &RelayArgs) -> ExitCode {
@@ -107,16 +120,45 @@ fn set_filter(config: &mut Config, filter: Option<FilterKind>) {
     }
 }
 
-fn set_interface(config: &mut Config, interface: Option<&String>) {
-    if let Some(interface) = interface {
-        config.filter.interface = Some(interface.clone());
+fn set_interfaces(config: &mut Config, interfaces: &[String]) {
+    if !interfaces.is_empty() {
+        config.filter.attach_to(interfaces);
     }
+}
+
+/// `postern edge stop --detach` where no edge answers: the pins are taken off by this process.
+fn detach_left_behind(global: &Global) -> anyhow::Result<Exit> {
+    if global.socket_dir.is_some() && global.config.is_none() {
+        eprintln!(
+            "postern: no edge answers there; what it left can be taken off with its --config, \
+             which says where that is"
+        );
+        return Ok(Exit::NotReachable);
+    }
+    let (config, _) = load(global)?;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("postern: no edge is running, and to take off what it left one must be root");
+        return Ok(Exit::NoPermission);
+    }
+    let mut ended = edge::left_behind::end(&config.server.edge_dir(), None)?;
+    // The note of where it was may be lost.
+    if edge::kernel::detach_left_behind(&config.filter.pin_dir)? {
+        ended.push(config.filter.pin_dir);
+    }
+    if global.json {
+        print_json(&serde_json::json!({ "detached": ended }))?;
+    } else if ended.is_empty() {
+        println!("no edge is running, and it left no filter");
+    } else {
+        println!("no edge is running; the filter that it left was taken off");
+    }
+    Ok(if ended.is_empty() { Exit::Nothing } else { Exit::Done })
 }
 
 fn run_both(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
     let (mut config, file) = load(global)?;
     set_filter(&mut config, args.filter);
-    set_interface(&mut config, args.interface.as_ref());
+    set_interfaces(&mut config, &args.interface);
     log::init(&config.log);
     let mut relay_arguments = Vec::new();
     if let Some(filter) = args.filter {
@@ -127,9 +169,7 @@ fn run_both(global: &Global, args: &RunArgs) -> anyhow::Result<()> {
         relay_arguments.push(format!("--filter={name}"));
     }
     let mut edge_arguments = relay_arguments.clone();
-    if let Some(interface) = &args.interface {
-        edge_arguments.push(format!("--interface={interface}"));
-    }
+    edge_arguments.extend(args.interface.iter().map(|name| format!("--interface={name}")));
     let options = run::RunOptions {
         config_file: file.clone(),
         edge_arguments,

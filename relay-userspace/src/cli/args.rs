@@ -46,7 +46,7 @@ pub struct Global {
 pub enum Command {
     /// Start the edge and the relay, and keep both going
     Run(RunArgs),
-    /// Start the edge alone: the filter, its lists, its control socket
+    /// Start the edge alone: the filter, its lists, its control socket; or stop it
     Edge(EdgeArgs),
     /// Start the relay alone: SMTP, queue, delivery
     Relay(RelayArgs),
@@ -86,6 +86,9 @@ pub enum ClientCommand {
         #[arg(long, default_value_t = 25)]
         port: u16,
     },
+    /// `postern edge stop`
+    #[command(skip)]
+    StopEdge { detach: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -97,16 +100,29 @@ pub enum FilterKind {
 }
 
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct EdgeArgs {
+    #[command(subcommand)]
+    pub command: Option<EdgeCommand>,
     /// Where the lists are enforced
     #[arg(long, value_enum)]
     pub filter: Option<FilterKind>,
-    /// Interface to attach to; the one of the default route without it
+    /// Interface to attach to, as often as there are; the one of the default route without it
     #[arg(long, value_name = "IF")]
-    pub interface: Option<String>,
+    pub interface: Vec<String>,
     /// Take the filter off the interface at the end
     #[arg(long)]
     pub detach_on_exit: bool,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum EdgeCommand {
+    /// End the edge, and `postern run` with it; the filter goes on by itself, its entries in force
+    Stop {
+        /// Take the filter off first: program, maps and pins; also what an edge left that is gone
+        #[arg(long)]
+        detach: bool,
+    },
 }
 
 #[derive(Clone, Debug, Args)]
@@ -114,9 +130,9 @@ pub struct RunArgs {
     /// Where the lists are enforced
     #[arg(long, value_enum)]
     pub filter: Option<FilterKind>,
-    /// Interface to attach to; the one of the default route without it
+    /// Interface to attach to, as often as there are; the one of the default route without it
     #[arg(long, value_name = "IF")]
-    pub interface: Option<String>,
+    pub interface: Vec<String>,
     /// Leave the filter on the interface at the end, its entries in force
     #[arg(long)]
     pub keep_filter: bool,

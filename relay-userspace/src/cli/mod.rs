@@ -8,6 +8,7 @@ mod output;
 mod password;
 mod queue;
 pub mod session;
+mod stop;
 mod watch;
 
 use std::process::ExitCode;
@@ -15,7 +16,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, Global, RelayArgs, RunArgs};
+use args::{
+    Cli, ClientCommand, Command, ConfigCommand, EdgeArgs, EdgeCommand, Global, RelayArgs, RunArgs,
+};
 use relay_common::entry::List;
 use session::{Exit, Failure, Session};
 
@@ -25,6 +28,8 @@ pub trait Bodies {
     fn edge(&self, global: &Global, args: &EdgeArgs) -> ExitCode;
     fn relay(&self, global: &Global, args: &RelayArgs) -> ExitCode;
     fn config(&self, global: &Global, command: ConfigCommand) -> ExitCode;
+    /// Takes off what an edge left that does not run any more.
+    fn detach_left_behind(&self, global: &Global) -> ExitCode;
 }
 
 /// Reads the process's arguments and does what they say.
@@ -34,17 +39,30 @@ pub fn main(bodies: &dyn Bodies) -> ExitCode {
 
 /// Does what a parsed command line says.
 pub fn dispatch(cli: Cli, bodies: &dyn Bodies) -> ExitCode {
-    if !matches!(cli.command, Command::Client(_)) && cli.global.socket_dir.is_some() {
+    let asks = match &cli.command {
+        Command::Client(_) => true,
+        Command::Edge(args) => args.command.is_some(),
+        _ => false,
+    };
+    if !asks && cli.global.socket_dir.is_some() {
         let message = "--socket-dir is for commands that ask a running Postern; where it makes \
                        its sockets, server.run_dir of the configuration says";
         Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     match cli.command {
         Command::Run(args) => bodies.run(&cli.global, &args),
+        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop { detach }), .. }) => {
+            match session::with_terminal(&cli.global, ClientCommand::StopEdge { detach }) {
+                Exit::NotReachable if detach => bodies.detach_left_behind(&cli.global),
+                exit => ExitCode::from(exit as u8),
+            }
+        }
         Command::Edge(args) => bodies.edge(&cli.global, &args),
         Command::Relay(args) => bodies.relay(&cli.global, &args),
         Command::Config(command) => bodies.config(&cli.global, command),
-        Command::Client(command) => session::with_terminal(&cli.global, command),
+        Command::Client(command) => {
+            ExitCode::from(session::with_terminal(&cli.global, command) as u8)
+        }
     }
 }
 
@@ -58,6 +76,7 @@ pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exi
         ClientCommand::Account(command) => account::execute(command, on).await,
         ClientCommand::Status => watch::status(on).await,
         ClientCommand::Stats => watch::stats(on).await,
+        ClientCommand::StopEdge { detach } => stop::execute(detach, on).await,
         ClientCommand::Explain { address, port } => watch::explain(address, port, on).await,
     }
 }

@@ -3,7 +3,6 @@
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -97,19 +96,19 @@ impl Session<'_> {
 }
 
 /// Runs a command at the process's terminal.
-pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> ExitCode {
+pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("postern: {error}");
-            return ExitCode::from(Exit::Failed as u8);
+            return Exit::Failed;
         }
     };
     let sockets = match socket_dir_of(global) {
         Ok(sockets) => sockets,
         Err(errors) => {
             eprintln!("postern: {errors}");
-            return ExitCode::from(Exit::Failed as u8);
+            return Exit::Failed;
         }
     };
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -131,7 +130,7 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> ExitCode
     {
         done = Err(error.into());
     }
-    let exit = match done {
+    match done {
         Ok(exit) => exit,
         // Whoever reads has read enough.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -139,8 +138,7 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> ExitCode
             eprintln!("postern: {failure}");
             failure.exit()
         }
-    };
-    ExitCode::from(exit as u8)
+    }
 }
 
 /// Where the daemons are asked. The system's own configuration is not consulted: members of the

@@ -10,7 +10,6 @@ use super::output::{counted, expiry, span, table};
 use super::session::{Exit, Failure, Session, exit_of};
 use crate::control::api::*;
 use crate::control::client::ClientError;
-use crate::edge::filter::Mode;
 
 /// Both answers, and what stands in the place of one that is missing.
 #[derive(Serialize)]
@@ -78,9 +77,11 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
     let mut say = |name: &str, value: String| facts.push((name.to_owned(), value));
     let up = span(edge.time.0.saturating_sub(edge.started.0));
     say("edge", format!("up {up}, version {}", edge.version));
-    let program = edge.program_id.map_or_else(String::new, |id| format!(", program {id}"));
-    let place = edge.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}"));
-    say("filter", format!("{}{place}{program}; looks up {}", edge.mode, edge.guarded));
+    let kind = if edge.interfaces.is_empty() { edge.mode.as_str() } else { "XDP" };
+    say("filter", format!("{kind}; looks up {}", edge.guarded));
+    for interface in &edge.interfaces {
+        say("interface", interface.to_string());
+    }
     for (list, count) in &edge.entries {
         let sources = edge.sources.get(list).into_iter().flatten();
         let sources: Vec<String> =
@@ -105,14 +106,23 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
             ill.push(format!("{count} {what}"));
         }
     }
-    if edge.mode == Mode::Detached.name() {
-        ill.push("nobody is kept out: the filter is attached to nothing".to_owned());
-    }
+    ill.extend(edge.interfaces.iter().filter_map(interface_ill));
     if edge.rules_exhausted {
         ill.push("new rules share one counter, since all are taken".to_owned());
     }
     ill.extend(health.last_failure.as_ref().map(|error| format!("last failure: {error}")));
     say("health", if ill.is_empty() { "good".to_owned() } else { ill.join("; ") });
+}
+
+fn interface_ill(interface: &InterfaceStatus) -> Option<String> {
+    let InterfaceStatus { name, called, state, .. } = interface;
+    match (state.as_str(), called) {
+        ("missing", _) => Some(format!("there is no interface {name}")),
+        ("lost", _) => Some(format!("nobody is kept out on {name}: the filter is not on it")),
+        (_, Some(called)) => Some(format!("{name} is now called {called}")),
+        ("down", _) => Some(format!("{name} is down")),
+        _ => None,
+    }
 }
 
 fn relay_status(relay: &RelayStatus, facts: &mut Facts) {

@@ -66,14 +66,37 @@ pub enum Enforce {
 #[derive(Debug, Clone)]
 pub struct Filter {
     pub enforce: Enforce,
-    /// `None`: the interface of the default route.
-    pub interface: Option<String>,
+    /// The interfaces to guard, each once. Empty: the one of the default route.
+    pub attach: Vec<Attach>,
+    /// For interfaces that say nothing of their own.
     pub allow_generic: bool,
     pub log_drops: bool,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,
+}
+
+/// An interface to guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    pub interface: String,
+    pub allow_generic: bool,
+}
+
+impl Filter {
+    /// Guards these interfaces instead, each with what is configured for it.
+    pub fn attach_to(&mut self, interfaces: &[String]) {
+        let mut attach: Vec<Attach> = Vec::new();
+        for interface in interfaces {
+            if attach.iter().all(|of| of.interface != *interface) {
+                let known = self.attach.iter().find(|of| of.interface == *interface);
+                let allow_generic = known.map_or(self.allow_generic, |of| of.allow_generic);
+                attach.push(Attach { interface: interface.clone(), allow_generic });
+            }
+        }
+        self.attach = attach;
+    }
 }
 
 /// Off, on offer, or required: of TLS and of AUTH.

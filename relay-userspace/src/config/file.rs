@@ -43,11 +43,19 @@ pub(super) struct Filter {
     pub(super) enforce: Text,
     pub(super) interface: Text,
     pub(super) allow_generic: Option<bool>,
+    pub(super) attach: Vec<Spanned<Attach>>,
     pub(super) log_drops: Option<bool>,
     pub(super) pin_dir: Text,
     pub(super) max_entries: Number,
     pub(super) allow: Texts,
     pub(super) deny: Texts,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Attach {
+    pub(super) interface: Text,
+    pub(super) allow_generic: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

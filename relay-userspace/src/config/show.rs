@@ -78,9 +78,15 @@ fn server(server: &Server) -> Fields {
 }
 
 fn filter(filter: &Filter) -> Fields {
+    let attach = filter.attach.iter().map(|of| {
+        Value::Table(fields_of(vec![
+            ("interface", text(&of.interface)),
+            ("allow_generic", Value::Boolean(of.allow_generic)),
+        ]))
+    });
     vec![
         ("enforce", name_of(filter.enforce, &parse::ENFORCE)),
-        ("interface", text(filter.interface.as_deref().unwrap_or_default())),
+        ("attach", Value::Array(attach.collect())),
         ("allow_generic", Value::Boolean(filter.allow_generic)),
         ("log_drops", Value::Boolean(filter.log_drops)),
         ("pin_dir", text(filter.pin_dir.display())),

@@ -80,13 +80,11 @@ pub struct EdgeStatus {
     pub version: String,
     pub time: Time,
     pub started: Time,
-    /// `None` without a kernel program.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
-    /// `native`, `generic`, `userspace` or `detached`.
+    /// `native`, `generic`, `userspace` or `detached`: of several interfaces the worst.
     pub mode: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub program_id: Option<u32>,
+    /// Empty without a kernel program.
+    #[serde(default)]
+    pub interfaces: Vec<InterfaceStatus>,
     /// Kernel entries by list.
     pub entries: BTreeMap<String, u64>,
     /// Rows by list, then by source.
@@ -99,6 +97,74 @@ pub struct EdgeStatus {
     /// New rules share one counter, since all slots are taken.
     pub rules_exhausted: bool,
     pub health: Health,
+}
+
+/// One interface that is guarded, or should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceStatus {
+    /// As the configuration names it.
+    pub name: String,
+    /// What it is called now, if that is another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
+    /// `native`, `generic` or `detached`.
+    pub mode: String,
+    /// `up`, `down`, `missing` or `lost` (there, without the program).
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_id: Option<u32>,
+}
+
+impl InterfaceStatus {
+    /// Whether denied sources are dropped there.
+    pub fn is_guarded(&self) -> bool {
+        self.program_id.is_some()
+    }
+
+    /// The name by which `ip link` knows it now.
+    pub fn on(&self) -> &str {
+        self.called.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl std::fmt::Display for InterfaceStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, called, mode, state, program_id } = self;
+        f.write_str(name)?;
+        if let Some(called) = called {
+            write!(f, " (now called {called})")?;
+        }
+        match program_id {
+            Some(id) if state == "up" => write!(f, ", {mode} mode, program {id}"),
+            Some(id) => write!(f, ", {state}, {mode} mode, program {id}"),
+            None => write!(f, ", {state}"),
+        }
+    }
+}
+
+/// `POST /v1/stop`: end the edge.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopRequest {
+    /// Take the filter off first; otherwise it goes on by itself.
+    #[serde(default)]
+    pub detach: bool,
+}
+
+/// What an edge leaves that is about to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stopping {
+    /// Interfaces as they were; where they were guarded and nothing was detached, they still are.
+    pub interfaces: Vec<InterfaceStatus>,
+    pub detached: bool,
+    /// Kernel entries by list, as they were.
+    pub entries: BTreeMap<String, u64>,
+    /// The process that ends.
+    pub pid: u32,
+    /// Whether `postern run` started it, which ends with it.
+    pub supervised: bool,
 }
 
 /// What has gone wrong and been healed since the edge started.

@@ -2,17 +2,18 @@
 //! driver reloaded, a tunnel restarted) has lost its program, and would let everyone in.
 
 use super::clock::Now;
-use super::filter::Filter;
+use super::filter::{Attachment, Filter, State};
 use super::state::Edge;
 
-/// How often the edge looks. A look is one question to the kernel.
-pub(super) const LOOK_EVERY_MS: u64 = 5_000;
+/// How often the edge looks. A look is one question to the kernel for each interface.
+pub(super) const LOOK_EVERY_MS: u64 = 2_000;
 
 /// When to look again, and what was seen last.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     next_ms: u64,
-    lost: bool,
+    seen: Vec<Attachment>,
+    failures: Vec<String>,
 }
 
 impl<F: Filter> Edge<F> {
@@ -22,22 +23,62 @@ impl<F: Filter> Edge<F> {
             return;
         }
         self.attachment.next_ms = now.boot_ms.saturating_add(LOOK_EVERY_MS);
-        match self.filter.keep_attached() {
-            Ok(again) => {
-                if again {
-                    self.health.reattached += 1;
-                    tracing::warn!("the filter was attached to nothing; attached again");
-                }
-                self.attachment.lost = false;
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if !self.attachment.lost {
-                    tracing::error!(error, "nobody is kept out: the filter is attached to nothing");
-                }
-                self.health.last_failure = Some(error);
-                self.attachment.lost = true;
+        let kept = self.filter.keep_attached();
+        for interface in &kept.again {
+            self.health.reattached += 1;
+            tracing::warn!(interface, "the filter was not on the interface; attached again");
+        }
+        let failures: Vec<String> = kept.failures.iter().map(ToString::to_string).collect();
+        for error in failures.iter().filter(|error| !self.attachment.failures.contains(error)) {
+            tracing::error!(error, "the filter cannot be attached: nobody is kept out there");
+            self.health.last_failure = Some(error.clone());
+        }
+        self.attachment.failures = failures;
+        self.tell_attachments();
+    }
+
+    /// Logs what is new about the interfaces.
+    pub(super) fn tell_attachments(&mut self) {
+        let seen = self.filter.attachments();
+        for attachment in &seen {
+            let before = &self.attachment.seen;
+            let before = before.iter().find(|old| old.interface == attachment.interface);
+            if before != Some(attachment) {
+                tell(before, attachment);
             }
         }
+        self.attachment.seen = seen;
+    }
+}
+
+fn tell(before: Option<&Attachment>, now: &Attachment) {
+    // Without an interface there is nothing that could change.
+    let Attachment { interface: Some(interface), called, mode, state, program_id } = now else {
+        return;
+    };
+    let before_called = before.and_then(|before| before.called.as_deref());
+    match (called.as_deref(), before_called) {
+        (Some(name), old) if old != Some(name) => {
+            tracing::warn!(interface, called = name, "the interface was renamed; still guarded");
+        }
+        (None, Some(old)) => {
+            tracing::warn!(interface, from = old, "the filter is on the interface of this name");
+        }
+        _ => {}
+    }
+    let was = before.map(|before| (before.state, before.mode, before.program_id));
+    if was == Some((*state, *mode, *program_id)) {
+        return;
+    }
+    match state {
+        State::Up => tracing::info!(interface, %mode, program_id, "filter attached"),
+        State::Down => {
+            tracing::warn!(interface, %mode, program_id, "filter attached; the interface is down");
+        }
+        State::Missing => {
+            let what = "there is no such interface; it is attached to as soon as it comes";
+            tracing::error!(interface, "{what}");
+        }
+        State::Lost => tracing::error!(interface, "the filter is not on the interface"),
     }
 }

@@ -13,6 +13,7 @@ use super::state::Edge;
 use crate::control::api::{
     AddRequest, BanAnswer, BanRequest, Changed, Code, EdgeExplain, EdgeStats, EdgeStatus,
     ExplainQuery, FlushRequest, ImportQuery, Judged, ListPage, ListQuery, Problem, RemoveRequest,
+    StopRequest, Stopping,
 };
 
 /// Requests that may wait for the owner; above it callers are told to come again.
@@ -32,6 +33,7 @@ enum Request {
     Judge(ExplainQuery, Reply<Judged>),
     Status(Reply<EdgeStatus>),
     Stats(Reply<EdgeStats>),
+    Stopping(StopRequest, Reply<Stopping>),
     /// Look at the clock now.
     Tick(Reply<()>),
     Stop,
@@ -107,6 +109,7 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         Request::Judge(query, reply) => drop(reply.send(edge.judge(&query))),
         Request::Status(reply) => drop(reply.send(edge.status())),
         Request::Stats(reply) => drop(reply.send(edge.stats())),
+        Request::Stopping(request, reply) => drop(reply.send(edge.stopping(request))),
         Request::Tick(reply) => drop(reply.send(Ok(()))),
         Request::Stop => {}
     }
@@ -166,6 +169,11 @@ impl EdgeHandle {
 
     pub async fn stats(&self) -> Result<EdgeStats, Problem> {
         self.ask(Request::Stats).await
+    }
+
+    /// Has the filter left or taken off, as asked. The owner itself goes on.
+    pub async fn stopping(&self, request: StopRequest) -> Result<Stopping, Problem> {
+        self.ask(|reply| Request::Stopping(request, reply)).await
     }
 
     /// Has the owner look at its clock and do what is due.

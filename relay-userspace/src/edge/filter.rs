@@ -43,6 +43,9 @@ pub trait Filter: Send {
 
     /// Puts the program where packets come in, now that the lists are written; in place of an
     /// earlier one, between one packet and the next.
+    ///
+    /// # Errors
+    /// Something stands in the way; nothing new stays attached.
     fn activate(&mut self) -> Result<(), FilterError> {
         Ok(())
     }
@@ -100,12 +103,28 @@ pub trait Filter: Send {
     /// Sets a rule's hits to nothing, before its id is given to another rule.
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
 
-    /// Sees that the lists are still enforced: an interface that went away and came back has lost
-    /// the program. Says whether it had to be attached again.
-    fn keep_attached(&mut self) -> Result<bool, FilterError>;
+    /// Sees that the lists are still enforced everywhere: an interface that went away and came back
+    /// has lost the program.
+    fn keep_attached(&mut self) -> Kept {
+        Kept::default()
+    }
 
-    /// Where the lists are enforced, as it is now.
-    fn attachment(&self) -> Attachment;
+    /// Takes the program off every interface, at once and for good. The lists can still be asked.
+    fn take_off(&mut self) -> Result<(), FilterError> {
+        Ok(())
+    }
+
+    /// Where the lists are enforced, as it is now: one for each interface, at least one.
+    fn attachments(&self) -> Vec<Attachment>;
+}
+
+/// What a look after the interfaces came to.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Interfaces, by the names of the configuration, that had to be attached to again.
+    pub again: Vec<String>,
+    /// Why others could not be.
+    pub failures: Vec<FilterError>,
 }
 
 /// Room for entries in each trie. There is one for each list and family.
@@ -195,14 +214,47 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Where and how the lists are enforced.
+/// Where and how the lists are enforced, on one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// The interface's name; `None` without a kernel program.
+    /// The interface as the configuration names it; `None` without a kernel program.
     pub interface: Option<String>,
+    /// What it is called now, if that is another name: the program clings to the device.
+    pub called: Option<String>,
     pub mode: Mode,
-    /// The kernel's id of the program, as `bpftool prog` shows it.
+    pub state: State,
+    /// The kernel's id of the program, as `bpftool prog` shows it; `None` where it runs none of ours.
     pub program_id: Option<u32>,
+}
+
+/// How an interface does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Guarded, and set up.
+    Up,
+    /// Guarded, and set down.
+    Down,
+    /// There is no interface of the name.
+    Missing,
+    /// The interface is there and the program is not on it.
+    Lost,
+}
+
+impl State {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Missing => "missing",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// A list could not be read or written.
@@ -212,6 +264,8 @@ pub enum FilterError {
     Full { list: List, family: Family, capacity: u32 },
     #[error("rule {rule} has no counter: rule ids are below {}", layout::RULES)]
     NoSuchRule { rule: u32 },
+    #[error("{source}")]
+    NotAttached { source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the kernel refused {doing}: {source}")]
     Kernel { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }

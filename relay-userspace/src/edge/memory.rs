@@ -11,7 +11,7 @@ use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::{self, Lists, Verdict};
 
-use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, family_of, source_of};
+use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, State, family_of, source_of};
 
 type Entries = HashMap<(List, IpNet), Entry>;
 
@@ -213,12 +213,14 @@ impl Filter for MemoryFilter {
         Ok(())
     }
 
-    fn keep_attached(&mut self) -> Result<bool, FilterError> {
-        Ok(false)
-    }
-
-    fn attachment(&self) -> Attachment {
-        Attachment { interface: None, mode: Mode::Memory, program_id: None }
+    fn attachments(&self) -> Vec<Attachment> {
+        vec![Attachment {
+            interface: None,
+            called: None,
+            mode: Mode::Memory,
+            state: State::Up,
+            program_id: None,
+        }]
     }
 }
 

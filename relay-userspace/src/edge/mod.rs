@@ -28,6 +28,7 @@ pub mod server;
 #[cfg(test)]
 mod server_tests;
 pub mod state;
+pub mod stop;
 pub mod store;
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,12 @@ use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
 
-use super::filter::{Filter, FilterError};
+use super::filter::{Attachment, Filter, FilterError, Mode, State};
 use super::state::Edge;
 use super::store::RULE_SLOT_MAX;
 use crate::control::api::{
-    Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, Judged,
+    Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, InterfaceStatus,
+    Judged,
     PacketVerdict, Problem, RuleStats, Time,
 };
 
@@ -24,7 +25,7 @@ const RULES_SHOWN_MAX: usize = 100;
 impl<F: Filter> Edge<F> {
     pub fn status(&self) -> Result<EdgeStatus, Problem> {
         let now = self.now();
-        let attachment = self.filter.attachment();
+        let attachments = self.filter.attachments();
         let by_source = self.store.count_by_source()?;
         let sources = by_source.into_iter().map(|(list, of)| (list.name().to_owned(), of));
         let rules = self.store.rules()?.len() as u64;
@@ -33,9 +34,8 @@ impl<F: Filter> Edge<F> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: Time(now.wall_s()),
             started: Time(self.started_s),
-            interface: attachment.interface,
-            mode: attachment.mode.name().to_owned(),
-            program_id: attachment.program_id,
+            mode: mode_of(&attachments).name().to_owned(),
+            interfaces: attachments.into_iter().filter_map(interface_status).collect(),
             entries: List::ALL
                 .map(|list| (list.name().to_owned(), self.desired.count(list)))
                 .into(),
@@ -120,7 +120,7 @@ impl<F: Filter> Edge<F> {
         Ok(EdgeExplain {
             address: source.addr(),
             port: query.port,
-            mode: self.filter.attachment().mode.name().to_owned(),
+            mode: mode_of(&self.filter.attachments()).name().to_owned(),
             verdict,
             decided_by,
             desired,
@@ -150,6 +150,29 @@ impl<F: Filter> Edge<F> {
             PacketVerdict::Pass
         }
     }
+}
+
+/// The one word for all interfaces: that of the one which is worst off. One that is not there lets
+/// nobody in.
+pub(super) fn mode_of(attachments: &[Attachment]) -> Mode {
+    let rank = |mode: &Mode| match mode {
+        Mode::Native => 0,
+        Mode::Generic => 1,
+        Mode::Memory => 2,
+        Mode::Detached => 3,
+    };
+    let there = attachments.iter().filter(|of| of.state != State::Missing);
+    there.map(|of| of.mode).max_by_key(rank).unwrap_or(Mode::Detached)
+}
+
+pub(super) fn interface_status(attachment: Attachment) -> Option<InterfaceStatus> {
+    Some(InterfaceStatus {
+        name: attachment.interface?,
+        called: attachment.called,
+        mode: attachment.mode.name().to_owned(),
+        state: attachment.state.name().to_owned(),
+        program_id: attachment.program_id,
+    })
 }
 
 fn told(verdict: &Verdict) -> PacketVerdict {

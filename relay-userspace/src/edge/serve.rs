@@ -3,19 +3,21 @@
 use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use relay_common::entry::{List, Scope};
 use relay_core::ban::{BanPolicy, caps::CapSettings, guardrails::Protected};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::{
     clock, daemon,
     filter::{Filter, MapSizes},
-    kernel::{DropLog, KernelFilter, KernelSettings, detach_left_behind},
+    kernel::{DropLog, Interface, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
     memory::MemoryFilter,
     protected, server,
     state::{Edge, EdgeSettings},
+    stop::{self, Ending},
 };
 use crate::{
     config::{self, Config, Enforce},
@@ -27,13 +29,13 @@ use crate::{
     run::{StopSignals, end_with_supervisor, notify},
 };
 
-/// Runs the edge until SIGTERM or SIGINT. With `detach_on_exit` it takes the filter off the
-/// interface at the end; without, the filter goes on by itself until the next start.
+/// Runs the edge until SIGTERM or SIGINT, or until `postern edge stop`. With `detach_on_exit` a
+/// signal takes the filter off the interfaces; without, it goes on by itself until the next start.
 ///
 /// # Errors
 /// It cannot start, with one sentence why; nothing that it attached stays attached. A filter that
 /// an earlier process left at work stays, so that a start which fails opens no gap.
-pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
+pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
     end_with_supervisor(Signal::SIGKILL)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -51,45 +53,46 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
     let socket = ControlSocket::bind(&config.server.edge_socket(), Some(relay.gid.as_raw()))?;
     let served = Served { config, runtime: &runtime, stop: &mut stop, socket, relay };
     match config.filter.enforce {
-        Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit)?,
+        Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit),
         Enforce::Userspace => {
             tracing::warn!("no kernel filter: denied sources are refused by the relay at accept");
             left_behind::end(&edge_dir, None)?;
-            served.run(MemoryFilter::new(sizes(config)))?;
+            served.run(MemoryFilter::new(sizes(config))).map(|(_, ending)| ending)
         }
     }
-    Ok(())
 }
 
-fn in_the_kernel(served: Served<'_>, edge_dir: &Path, detach_on_exit: bool) -> anyhow::Result<()> {
+fn in_the_kernel(
+    served: Served<'_>,
+    edge_dir: &Path,
+    detach_on_exit: bool,
+) -> anyhow::Result<Ending> {
     let settings = kernel_settings(served.config)?;
-    left_behind::note(edge_dir, &settings)?;
+    left_behind::note(edge_dir, &settings.pin_dir)?;
     let filter = KernelFilter::open(&settings)?;
-    let attachment = filter.attachment();
-    tracing::info!(
-        interface = attachment.interface, mode = %attachment.mode,
-        program_id = attachment.program_id, "filter attached"
-    );
-    let adopted = filter.adopted();
-    let outcome = left_behind::end(edge_dir, Some(&settings)).and_then(|()| {
-        let program_id = attachment.program_id.filter(|_| settings.log_drops);
-        let _until_the_end = program_id.map(DropLog::of).transpose()?;
+    let (adopts, program_id) = (filter.adopts(), filter.program_id());
+    let outcome = left_behind::end(edge_dir, Some(&settings.pin_dir)).and_then(|_| {
+        let _until_the_end = settings.log_drops.then(|| DropLog::of(program_id)).transpose()?;
         served.run(filter)
     });
-    match outcome {
-        Ok(filter) if detach_on_exit => {
-            filter.detach().context("taking the filter off the interface")?;
-            tracing::info!("filter detached");
-        }
-        Ok(_) => tracing::warn!("the filter stays attached, and its entries in force"),
+    let (filter, ending) = match outcome {
+        Ok(served) => served,
         Err(error) => {
-            if !adopted {
-                detach_left_behind(&settings.interface, &settings.pin_dir)?;
+            if !adopts {
+                detach_left_behind(&settings.pin_dir)?;
             }
             return Err(error);
         }
+    };
+    match ending {
+        Ending::Asked { detached: true } => {}
+        Ending::Signal if detach_on_exit => {
+            filter.detach().context("taking the filter off the interface")?;
+            tracing::info!("filter detached");
+        }
+        _ => tracing::warn!("the filter stays attached, and its entries in force"),
     }
-    Ok(())
+    Ok(ending)
 }
 
 /// What serving takes besides the filter.
@@ -102,39 +105,46 @@ struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// Serves with this filter; gives it back at the end, still in force.
-    fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<F> {
+    /// Serves with this filter; gives it back at the end, still in force unless somebody asked for
+    /// it to be taken off.
+    fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<(F, Ending)> {
         let Self { config, runtime, stop, socket, relay } = self;
-        let database = config.server.edge_dir().join("lists.db");
-        let settings =
-            EdgeSettings { bans: ban_policy(&config.ban), ..EdgeSettings::new(database.clone()) };
+        let settings = EdgeSettings {
+            bans: ban_policy(&config.ban),
+            rows: configured_rows(&config.filter),
+            ..EdgeSettings::new(config.server.edge_dir().join("lists.db"))
+        };
         let configured = protected_by(config);
         let read_protected = Box::new(move || protected::read(&configured));
-        let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)
-            .with_context(|| format!("opening the lists in {}", database.display()))?;
+        let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?;
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
+        let mut ending = Ending::Signal;
         let outcome = runtime.block_on(async {
-            let handle = owner.handle();
-            for (list, prefixes, scope) in [
-                (List::Allow, &config.filter.allow, Scope::ALL),
-                (List::Deny, &config.filter.deny, Scope::SMTP),
-            ] {
-                let rows = prefixes.iter().map(|&prefix| (prefix, scope)).collect();
-                let done = handle.replace(list, "config", rows).await;
-                done.with_context(|| format!("filter.{list}"))?;
-            }
-            let access = Access::new(Some(relay.gid.as_raw()));
-            let router =
-                server::holding_relay_to_its_own(server::router(handle), relay.uid.as_raw());
+            let (ask, mut asked) = mpsc::channel(1);
+            let router = server::router(owner.handle()).merge(stop::router(owner.handle(), ask));
+            let router = server::holding_relay_to_its_own(router, relay.uid.as_raw());
             notify::Starter::reach().ready();
-            socket
-                .serve(router, access, Limits::default(), stop.recv())
-                .await
-                .context("serving the control socket")
+            let until = async {
+                tokio::select! {
+                    () = stop.recv() => {}
+                    asked = asked.recv() => ending = asked.unwrap_or(ending),
+                }
+            };
+            let access = Access::new(Some(relay.gid.as_raw()));
+            let served = socket.serve(router, access, Limits::default(), until).await;
+            served.context("serving the control socket")
         });
         let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
-        outcome.map(|()| filter)
+        outcome.map(|()| (filter, ending))
     }
+}
+
+fn configured_rows(filter: &config::Filter) -> Vec<(List, Vec<(IpNet, Scope)>)> {
+    let rows = |prefixes: &[IpNet], scope| prefixes.iter().map(|&prefix| (prefix, scope)).collect();
+    vec![
+        (List::Allow, rows(&filter.allow, Scope::ALL)),
+        (List::Deny, rows(&filter.deny, Scope::SMTP)),
+    ]
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -151,16 +161,25 @@ fn sizes(config: &Config) -> MapSizes {
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {
-    let interface = match &config.filter.interface {
-        Some(interface) => interface.clone(),
-        None => super::route::default_interface()?,
-    };
+    let filter = &config.filter;
+    let mut interfaces: Vec<Interface> = filter
+        .attach
+        .iter()
+        .map(|attach| Interface {
+            name: attach.interface.clone(),
+            generic_permitted: attach.allow_generic,
+        })
+        .collect();
+    if interfaces.is_empty() {
+        let name = super::route::default_interface()?;
+        interfaces.push(Interface { name, generic_permitted: filter.allow_generic });
+    }
     Ok(KernelSettings {
-        interface,
-        generic_permitted: config.filter.allow_generic,
-        pin_dir: config.filter.pin_dir.clone(),
+        interfaces,
+        pin_dir: filter.pin_dir.clone(),
         sizes: sizes(config),
-        log_drops: config.filter.log_drops,
+        log_drops: filter.log_drops,
+        ..KernelSettings::on("")
     })
 }
 

@@ -8,10 +8,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
+use thiserror::Error;
 
 use super::attachment::{LOOK_EVERY_MS, Watch};
 use super::changes::Txn;
@@ -36,6 +38,8 @@ pub struct EdgeSettings {
     /// The database of lists.
     pub database: PathBuf,
     pub bans: BanPolicy,
+    /// The rows of the configuration, the only ones of their source, by list.
+    pub rows: Vec<(List, Vec<(IpNet, Scope)>)>,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
 }
@@ -43,7 +47,7 @@ pub struct EdgeSettings {
 impl EdgeSettings {
     pub fn new(database: PathBuf) -> Self {
         let reconcile_every = Duration::from_secs(60);
-        Self { database, bans: BanPolicy::default(), reconcile_every }
+        Self { database, bans: BanPolicy::default(), rows: Vec::new(), reconcile_every }
     }
 }
 
@@ -86,19 +90,20 @@ pub(super) struct Committed {
 }
 
 impl<F: Filter> Edge<F> {
-    /// Opens the lists and brings the maps to what they call for.
+    /// Opens the lists, brings the maps to what they call for, and has the filter enforce them.
     ///
     /// # Errors
-    /// The database cannot be opened or read. Maps that cannot be written are no error here: they
-    /// are tried again, and the status says so.
+    /// The database cannot be opened or read, or the filter cannot be put in place. Maps that cannot
+    /// be written are no error here: they are tried again, and the status says so.
     pub fn open(
         settings: EdgeSettings,
         filter: F,
         clock: Clock,
         protected: ReadProtected,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, OpenError> {
         let now = clock();
-        let mut store = Store::open(&settings.database)?;
+        let lists = |source| OpenError::Lists { database: settings.database.clone(), source };
+        let mut store = Store::open(&settings.database).map_err(lists)?;
         let mut health = Health::default();
         // A full disk is no reason to filter nothing: a dead row has no say, wherever it stands.
         if let Err(error) = remove_expired(&mut store, now) {
@@ -106,8 +111,10 @@ impl<F: Filter> Edge<F> {
             health.last_failure = Some(error.to_string());
         }
         let mut desired = Desired::default();
-        store.for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))?;
-        let next_expiry_s = store.next_expiry_s()?;
+        store
+            .for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))
+            .map_err(lists)?;
+        let next_expiry_s = store.next_expiry_s().map_err(lists)?;
         let mut edge = Self {
             store,
             filter,
@@ -126,7 +133,14 @@ impl<F: Filter> Edge<F> {
             sweep_not_before_ms: 0,
             offset_ms: now.offset_ms(),
         };
+        // The lists before the program: whatever it replaces, no packet meets lists half full.
         edge.reconcile(now, false);
+        for (list, rows) in std::mem::take(&mut edge.settings.rows) {
+            let done = edge.replace(list, "config", rows);
+            done.map_err(|problem| OpenError::Configured { list, problem })?;
+        }
+        edge.filter.activate()?;
+        edge.tell_attachments();
         Ok(edge)
     }
 
@@ -318,6 +332,17 @@ impl<F: Filter> Edge<F> {
         self.pending.retain(|(of, _)| *of != list);
         self.pending.extend(still_pending);
     }
+}
+
+/// Why an edge cannot begin.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("opening the lists in {}: {source}", database.display())]
+    Lists { database: PathBuf, source: StoreError },
+    #[error("filter.{list}: {problem}")]
+    Configured { list: List, problem: Problem },
+    #[error(transparent)]
+    Filter(#[from] FilterError),
 }
 
 fn remove_expired(store: &mut Store, now: Now) -> Result<(), StoreError> {

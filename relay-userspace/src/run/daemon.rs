@@ -23,6 +23,8 @@ use crate::config::Config;
 const READY_WITHIN: Duration = Duration::from_secs(120);
 /// After SIGTERM a daemon ends its sessions; after this long it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How a daemon ends that was asked to: `postern run` ends then too, and starts nothing again.
+pub const ASKED_TO_STOP: u8 = 10;
 /// Set for daemons that `postern run` started: its process id.
 const SUPERVISED: &str = "POSTERN_SUPERVISED";
 
@@ -96,16 +98,20 @@ impl Daemon {
         }
     }
 
-    /// Waits for the daemon to end, which it should not, and starts it again, for ever.
+    /// Waits for the daemon to end, which it should not, and starts it again; returns when it was
+    /// asked to end.
     pub(super) async fn keep_up(&mut self) {
-        loop {
-            self.restart_when_ended().await;
-        }
+        while !self.restart_when_ended().await {}
     }
 
-    async fn restart_when_ended(&mut self) {
+    /// True when there is nothing to start again.
+    async fn restart_when_ended(&mut self) -> bool {
         if let Some(child) = &mut self.child {
             match child.wait().await {
+                Ok(status) if status.code() == Some(ASKED_TO_STOP.into()) => {
+                    self.child = None;
+                    return true;
+                }
                 Ok(status) => {
                     tracing::error!(daemon = self.name, status = describe(status), "daemon ended");
                 }
@@ -121,6 +127,7 @@ impl Daemon {
                 self.stop().await;
             }
         }
+        false
     }
 
     /// SIGTERM, and SIGKILL for one that does not listen.
@@ -150,6 +157,11 @@ fn describe(status: ExitStatus) -> String {
         (None, Some(signal)) => format!("signal {signal}"),
         (None, None) => "no exit code".into(),
     }
+}
+
+/// Whether `postern run` started this process.
+pub fn is_supervised() -> bool {
+    std::env::var(SUPERVISED).is_ok_and(|pid| pid == nix::unistd::getppid().to_string())
 }
 
 /// Makes a daemon that `postern run` started end with it, even if that is killed: the relay by

@@ -9,7 +9,7 @@ mod daemon;
 pub mod notify;
 pub mod summary;
 
-pub use daemon::end_with_supervisor;
+pub use daemon::{ASKED_TO_STOP, end_with_supervisor, is_supervised};
 
 use std::path::PathBuf;
 
@@ -60,8 +60,8 @@ impl StopSignals {
     }
 }
 
-/// Runs until SIGINT or SIGTERM, or until a daemon does not come up. `on_ready` is called once
-/// both serve.
+/// Runs until SIGINT or SIGTERM, until `postern edge stop`, or until a daemon does not come up.
+/// `on_ready` is called once both serve.
 ///
 /// To be called on the process's main thread: the daemons are told to end when the thread that
 /// started them does (PR_SET_PDEATHSIG, prctl(2)).
@@ -84,29 +84,42 @@ pub async fn run(
         outcome = keep_running(&mut edge, &mut relay, on_ready) => outcome,
         () = stop.recv() => {
             tracing::info!("stopping");
-            Ok(())
+            Ok(Ending::Signal)
         }
     };
     relay.stop().await;
     edge.stop().await;
     // The edge takes its filter off by itself, unless it was killed or was just not running. A
-    // start that failed leaves at most what it found.
-    if !options.keep_filter || (outcome.is_err() && !stood) {
-        let ended = left_behind::end(&edge_dir, None);
-        return outcome.and(ended);
-    }
-    outcome
+    // start that failed leaves at most what it found. What `postern edge stop` left is wanted.
+    let ends_filter = match outcome {
+        Ok(Ending::Signal) => !options.keep_filter,
+        Ok(Ending::EdgeAsked) => false,
+        Err(_) => !options.keep_filter || !stood,
+    };
+    let ended = if ends_filter { left_behind::end(&edge_dir, None).map(drop) } else { Ok(()) };
+    outcome.and(ended)
+}
+
+/// Why a run ends in order.
+enum Ending {
+    Signal,
+    /// By `postern edge stop`, which has also said what becomes of the filter.
+    EdgeAsked,
 }
 
 async fn keep_running(
     edge: &mut Daemon,
     relay: &mut Daemon,
     on_ready: impl AsyncFnOnce(),
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ending> {
     edge.start().await?;
     relay.start().await?;
     on_ready().await;
-    // Together, and never one dropped for the other: a start under way is waited for.
-    tokio::join!(edge.keep_up(), relay.keep_up());
-    Ok(())
+    // Together: a start under way is waited for while the other daemon goes on.
+    tokio::select! {
+        () = edge.keep_up() => {}
+        () = relay.keep_up() => {}
+    }
+    tracing::info!("stopping: the edge was asked to");
+    Ok(Ending::EdgeAsked)
 }

@@ -19,7 +19,7 @@ pub async fn print(config: &Config, file: Option<&Path>) {
     let mut lines = Vec::new();
     let mut say = |name: &'static str, text: String| lines.push((name, text));
     match edge {
-        Ok(edge) => say("filter", filter(&edge)),
+        Ok(edge) => filter(&edge).into_iter().for_each(|text| say("filter", text)),
         Err(error) => say("filter", error.to_string()),
     }
     match relay {
@@ -82,12 +82,11 @@ fn table(lines: &[(&str, String)]) -> String {
     out
 }
 
-fn filter(edge: &EdgeStatus) -> String {
-    let place = edge.interface.as_ref().map_or_else(String::new, |name| format!(" on {name}"));
-    match edge.program_id {
-        Some(id) => format!("XDP{place}, {} mode, program {id}", edge.mode),
-        None => format!("{}: denied sources are refused at accept, not in the kernel", edge.mode),
+fn filter(edge: &EdgeStatus) -> Vec<String> {
+    if edge.interfaces.is_empty() {
+        return vec![format!("{}: denied sources are refused at accept, not in the kernel", edge.mode)];
     }
+    edge.interfaces.iter().map(|interface| format!("XDP on {interface}")).collect()
 }
 
 fn inbound(config: &Config) -> String {

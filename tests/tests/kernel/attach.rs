@@ -1,96 +1,12 @@
 //! Attaching, adopting and detaching, on veth pairs in namespaces of the tests' own.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::time::Duration;
-
 use postern::edge::filter::{Filter, MapSizes, Mode};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings, detach_left_behind};
-use postern_tests::netns::{Netns, veth};
-use relay_common::entry::{Entry, List, Reason, Scope};
+use relay_common::entry::{List, Scope};
+use relay_common::layout::LAYOUT_VERSION;
 use relay_common::parse::Family;
 
-const SIZES: MapSizes = MapSizes { allow: 100, deny: 100, feeds_allow: 1, feeds_deny: 1 };
-
-/// A gateway and a stranger on a wire of their own, and a pin directory of their own.
-struct Wire {
-    gateway: Netns,
-    stranger: Netns,
-    pins: tempfile::TempDir,
-}
-
-impl Wire {
-    fn new() -> Self {
-        let wire = Self {
-            gateway: Netns::new("gw").unwrap_or_else(|error| panic!("{error}")),
-            stranger: Netns::new("stranger").unwrap(),
-            pins: tempfile::tempdir().unwrap(),
-        };
-        wire.plug();
-        wire
-    }
-
-    fn plug(&self) {
-        veth(&self.gateway, "eth0", &self.stranger, "eth0").unwrap();
-        for (ns, host) in [(&self.gateway, 1), (&self.stranger, 2)] {
-            ns.addr("eth0", &format!("10.7.0.{host}/24")).unwrap();
-            ns.addr("eth0", &format!("2001:db8:7::{host}/64")).unwrap();
-        }
-    }
-
-    fn settings(&self) -> KernelSettings {
-        let pin_dir = self.pin_dir();
-        KernelSettings { pin_dir, sizes: SIZES, ..KernelSettings::on("eth0") }
-    }
-
-    fn pin_dir(&self) -> PathBuf {
-        self.pins.path().join("bpf")
-    }
-
-    fn try_open(&self, settings: &KernelSettings) -> Result<KernelFilter, AttachError> {
-        self.gateway.enter(|| KernelFilter::open(settings)).unwrap()
-    }
-
-    fn open(&self) -> KernelFilter {
-        self.try_open(&self.settings()).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// Whether the stranger's SYN is answered, or the second one that TCP sends after a second: a
-    /// program that comes or goes makes some drivers, veth among them, lose what is under way.
-    fn connects(&self, address: &str) -> bool {
-        let address: SocketAddr = address.parse().unwrap();
-        let listener = self.gateway.enter(|| TcpListener::bind(address)).unwrap().unwrap();
-        let client = self
-            .stranger
-            .enter(|| TcpStream::connect_timeout(&address, Duration::from_millis(1500)));
-        drop(listener);
-        match client.unwrap() {
-            Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => false,
-            Err(error) => panic!("neither answered nor dropped: {error}"),
-        }
-    }
-
-    fn mode(&self, filter: &KernelFilter) -> Mode {
-        self.gateway.enter(|| filter.attachment().mode).unwrap()
-    }
-
-    fn link(&self) -> String {
-        self.gateway.run("ip", &["-d", "link", "show", "eth0"]).unwrap()
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        // The file system goes with its last mount, and with it every pin.
-        let _ = nix::mount::umount2(&self.pin_dir(), nix::mount::MntFlags::MNT_DETACH);
-    }
-}
-
-fn deny(scope: Scope) -> Entry {
-    Entry::new(scope, Reason::Manual, 3)
-}
+use crate::wire::{self, SIZES, Wire, deny, shut_out};
 
 #[test]
 fn packets_are_dropped_and_pass_again() {
@@ -121,16 +37,15 @@ fn packets_are_dropped_and_pass_again() {
 fn a_dropped_filter_works_on_and_the_next_one_adopts_it() {
     let wire = Wire::new();
     let mut filter = wire.open();
-    filter.put(List::Deny, "10.7.0.2/32".parse().unwrap(), deny(Scope::MX)).unwrap();
-    filter.set_guarded(Scope::MX).unwrap();
+    shut_out(&mut filter);
     assert!(!wire.connects("10.7.0.1:25"));
     let hits = filter.rule_hits(3).unwrap().hits;
-    let first = filter.attachment().program_id;
+    let first = filter.program_id();
     drop(filter);
     assert!(!wire.connects("10.7.0.1:25"), "the pins hold the filter without a process");
 
     let filter = wire.open();
-    assert_ne!(filter.attachment().program_id, first, "the program is replaced");
+    assert_ne!(filter.program_id(), first, "the program is replaced");
     assert_eq!(wire.mode(&filter), Mode::Native);
     assert!(!wire.connects("10.7.0.1:25"));
     assert!(filter.get(List::Deny, "10.7.0.2/32".parse().unwrap()).unwrap().is_some());
@@ -139,42 +54,57 @@ fn a_dropped_filter_works_on_and_the_next_one_adopts_it() {
     assert!(matches!(in_use, Err(AttachError::InUse { .. })), "{in_use:?}");
 
     drop(filter);
-    assert!(wire.gateway.enter(|| detach_left_behind("eth0", &wire.pin_dir())).unwrap().unwrap());
+    assert!(detach_left_behind(&wire.pin_dir()).unwrap());
     assert!(wire.connects("10.7.0.1:25"));
-    assert!(!wire.gateway.enter(|| detach_left_behind("eth0", &wire.pin_dir())).unwrap().unwrap());
+    assert!(!detach_left_behind(&wire.pin_dir()).unwrap());
 }
 
 #[test]
-fn lists_of_another_size_are_taken_along() {
+fn lists_of_another_size_are_written_before_they_take_over() {
     let wire = Wire::new();
     let mut filter = wire.open();
-    let prefixes = ["10.7.0.2/32", "2001:db8:7::/64", "10.8.0.0/16", "10.9.0.0/16"];
-    for prefix in prefixes {
-        filter.put(List::Deny, prefix.parse().unwrap(), deny(Scope::MX)).unwrap();
-    }
-    filter.set_guarded(Scope::MX).unwrap();
+    shut_out(&mut filter);
+    filter.put(List::Deny, "10.8.0.0/16".parse().unwrap(), deny(Scope::MX)).unwrap();
+    filter.put(List::Deny, "10.9.0.0/16".parse().unwrap(), deny(Scope::MX)).unwrap();
+    assert!(!wire.connects("10.7.0.1:25"));
+    let hits = filter.rule_hits(3).unwrap().hits;
     drop(filter);
     let larger = KernelSettings { sizes: MapSizes { deny: 200, ..SIZES }, ..wire.settings() };
-    let filter = wire.try_open(&larger).unwrap();
+    let mut filter = wire.gateway.enter(|| KernelFilter::open(&larger)).unwrap().unwrap();
     assert_eq!(filter.capacity(), larger.sizes);
-    assert_eq!(filter.entries(List::Deny).unwrap().len(), prefixes.len());
+    assert!(filter.entries(List::Deny).unwrap().is_empty(), "these lists are to be written");
+    assert!(!wire.connects("10.7.0.1:25"), "and the old ones are in force until then");
+    shut_out(&mut filter);
+    wire.gateway.enter(|| filter.attach()).unwrap().unwrap();
     assert!(!wire.connects("10.7.0.1:25"));
+    assert!(filter.rule_hits(3).unwrap().hits > hits, "counters survive");
     drop(filter);
+    let filter = wire.try_open(&larger).unwrap();
+    assert_eq!(filter.entries(List::Deny).unwrap().len(), 1, "adopted as they are");
+}
 
+#[test]
+fn lists_that_do_not_fit_the_configured_size_any_more_stay_in_force() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    for prefix in ["10.8.0.0/16", "10.9.0.0/16"] {
+        filter.put(List::Deny, prefix.parse().unwrap(), deny(Scope::MX)).unwrap();
+    }
+    drop(filter);
     let smaller = KernelSettings { sizes: MapSizes { deny: 1, ..SIZES }, ..wire.settings() };
     let refused = wire.try_open(&smaller);
-    assert!(matches!(refused, Err(AttachError::Shrunk { room: 1, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(AttachError::Shrunk { entries: 2, room: 1, .. })), "{refused:?}");
     assert!(!wire.connects("10.7.0.1:25"), "what was attached before still is");
-    let filter = wire.try_open(&larger).unwrap();
-    assert_eq!(filter.entries(List::Deny).unwrap().len(), prefixes.len());
+    let filter = wire.open();
+    assert_eq!(filter.entries(List::Deny).unwrap().len(), 3);
 }
 
 #[test]
 fn an_interface_that_was_made_anew_gets_the_lists_of_the_old_one() {
     let wire = Wire::new();
     let mut filter = wire.open();
-    filter.put(List::Deny, "10.7.0.2/32".parse().unwrap(), deny(Scope::MX)).unwrap();
-    filter.set_guarded(Scope::MX).unwrap();
+    shut_out(&mut filter);
     wire.gateway.run("ip", &["link", "del", "eth0"]).unwrap();
     assert_eq!(wire.mode(&filter), Mode::Detached);
     drop(filter);
@@ -189,7 +119,7 @@ fn another_program_is_named_and_left_alone() {
     let wire = Wire::new();
     let elsewhere = KernelSettings { pin_dir: wire.pins.path().join("bpf2"), ..wire.settings() };
     let first = wire.try_open(&elsewhere).unwrap();
-    let id = first.attachment().program_id.unwrap();
+    let id = first.program_id();
     let error = wire.try_open(&wire.settings()).unwrap_err();
     let sentence = error.to_string();
     assert!(sentence.contains("postern") && sentence.contains(&id.to_string()), "{sentence}");
@@ -203,10 +133,11 @@ fn another_program_is_named_and_left_alone() {
 fn generic_mode_only_where_permitted() {
     let wire = Wire::new();
     // No driver code at all stands behind the loopback of a namespace.
-    let native = KernelSettings { interface: "lo".into(), ..wire.settings() };
+    let native = wire.settings_on(&["lo"]);
     let refused = wire.try_open(&native);
     assert!(matches!(refused, Err(AttachError::NoNative { .. })), "{refused:?}");
-    let generic = KernelSettings { generic_permitted: true, ..native.clone() };
+    let mut generic = native.clone();
+    generic.interfaces[0].generic_permitted = true;
     let filter = wire.try_open(&generic).unwrap();
     assert_eq!(wire.mode(&filter), Mode::Generic);
     drop(filter);
@@ -230,10 +161,10 @@ fn a_name_in_another_namespace_is_not_adopted() {
 #[test]
 fn what_is_missing_is_said() {
     let wire = Wire::new();
-    let settings = KernelSettings { interface: "eth9".into(), ..wire.settings() };
+    let settings = wire.settings_on(&["eth9"]);
     let error = wire.try_open(&settings).unwrap_err();
     assert_eq!(error.to_string(), "there is no network interface named eth9");
-    assert!(!wire.pin_dir().join("v2").exists(), "an attempt that failed leaves no folders");
+    assert!(!wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).exists(), "an attempt that failed leaves no folders");
     let full = wire.pins.path().join("full");
     std::fs::create_dir_all(full.join("of things")).unwrap();
     let settings = KernelSettings { pin_dir: full, ..wire.settings() };
@@ -252,7 +183,7 @@ fn without_capabilities_the_error_names_them() {
         .enter(|| {
             // Capabilities belong to the thread, and this one ends with the closure.
             caps::clear(None, caps::CapSet::Effective).unwrap();
-            KernelFilter::open(&wire.settings()).map(drop)
+            wire::open(&wire.settings()).map(drop)
         })
         .unwrap();
     let sentence = refused.unwrap_err().to_string();
@@ -271,7 +202,7 @@ fn three_capabilities_are_enough_once_the_file_system_is_mounted() {
                 [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON].into();
             caps::set(None, CapSet::Effective, &enough).unwrap();
             let filter = KernelFilter::open(&wire.settings())?;
-            Ok::<_, AttachError>(filter.attachment().mode)
+            Ok::<_, AttachError>(filter.attachments()[0].mode)
         })
         .unwrap();
     assert_eq!(opened.unwrap_or_else(|error| panic!("{error}")), Mode::Native);

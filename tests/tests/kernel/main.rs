@@ -6,6 +6,7 @@ mod attach;
 mod frames;
 mod maps;
 mod oracle;
+mod wire;
 
 use postern::edge::filter::MapSizes;
 use postern::edge::kernel::Probe;

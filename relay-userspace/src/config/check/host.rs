@@ -31,7 +31,8 @@ impl Check<'_> {
         let enforce = self.text("filter.enforce", &file.enforce, &default.enforce, |text| {
             parse::one_of(text, &parse::ENFORCE)
         });
-        let interface = self.optional("filter.interface", &file.interface, parse::interface);
+        let allow_generic = file.allow_generic.or(default.allow_generic).unwrap_or(false);
+        let attach = self.attach(file, allow_generic);
         let pin_dir =
             self.text("filter.pin_dir", &file.pin_dir, &default.pin_dir, parse::absolute_path);
         let max_entries = self.number(
@@ -44,14 +45,38 @@ impl Check<'_> {
         let deny = self.texts("filter.deny", &file.deny, &None, parse::prefix);
         Some(checked::Filter {
             enforce: enforce?,
-            interface: interface?,
-            allow_generic: file.allow_generic.or(default.allow_generic).unwrap_or(false),
+            attach: attach?,
+            allow_generic,
             log_drops: file.log_drops.or(default.log_drops).unwrap_or(false),
             pin_dir: pin_dir?,
             max_entries: max_entries?,
             allow: allow?,
             deny: deny?,
         })
+    }
+
+    /// One interface by `filter.interface`, or several by `[[filter.attach]]`.
+    fn attach(&mut self, file: &file::Filter, generic: bool) -> Option<Vec<checked::Attach>> {
+        let one = self.optional("filter.interface", &file.interface, parse::interface)?;
+        if let (Some(_), Some(written), false) = (&one, &file.interface, file.attach.is_empty()) {
+            let problem = "beside [[filter.attach]]; name this interface there too, or only here";
+            self.fail("filter.interface", written, problem);
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        let several = self.each(&file.attach, |check, of| {
+            let key = "filter.attach.interface";
+            let interface = check.text(key, &of.interface, &None, parse::interface)?;
+            if let Some(written) = of.interface.as_ref().filter(|_| names.contains(&interface)) {
+                check.fail(key, written, "named twice; name each interface once");
+                return None;
+            }
+            names.push(interface.clone());
+            let allow_generic = of.allow_generic.unwrap_or(generic);
+            Some(checked::Attach { interface, allow_generic })
+        })?;
+        let one = one.map(|interface| checked::Attach { interface, allow_generic: generic });
+        Some(one.into_iter().chain(several).collect())
     }
 
     pub(super) fn tls(&mut self, file: &file::Tls) -> Option<checked::TlsFiles> {

@@ -48,8 +48,8 @@ pub enum AttachError {
     ForeignPin { path: PathBuf, what: &'static str },
 
     #[error(
-        "{} holds a filter that is attached to another interface (index {ifindex}), perhaps in \
-         another network namespace: detach it there first, or use another pin directory",
+        "{} holds a filter that is attached in another network namespace (to the interface with index \
+         {ifindex}): detach it there first, or use another pin directory",
         path.display()
     )]
     PinnedElsewhere { path: PathBuf, ifindex: u32 },
@@ -61,7 +61,7 @@ pub enum AttachError {
         "{} entries of the {map} map do not fit the {room} that the configuration now gives it",
         entries
     )]
-    Shrunk { map: &'static str, entries: usize, room: u32 },
+    Shrunk { map: &'static str, entries: u64, room: u32 },
 
     #[error("asking the kernel about {interface} failed: {source}")]
     Query { interface: String, source: io::Error },

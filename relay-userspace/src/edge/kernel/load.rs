@@ -1,17 +1,19 @@
 //! From the object file to maps and a program in the kernel, with the pinned maps where they fit.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, MapError};
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use relay_common::control::Kind;
+use relay_common::control::{Kind, Place};
 use relay_common::entry::List;
 use relay_common::layout::{self, PROGRAM};
 
 use super::AttachError;
 use super::maps::Maps;
 use super::pins::Pins;
+use super::table::Table;
 use crate::edge::filter::MapSizes;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/postern-xdp"));
@@ -25,8 +27,6 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) maps: Maps,
     pub(super) program_id: u32,
-    /// Maps that are not the pinned ones, but staged to take their places.
-    pub(super) staged: Vec<&'static str>,
 }
 
 /// Loads with maps of its own.
@@ -34,39 +34,64 @@ pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
     let mut ebpf = object(sizes, &[], false)?;
     let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, maps, program_id, staged: layout::maps().collect() })
+    Ok(Loaded { ebpf, maps, program_id })
 }
 
-/// Loads with the pinned maps where they are exactly what the object wants. A list whose size the
-/// configuration has changed is copied into a new map, so that the program that takes over knows
-/// every entry from its first packet.
+/// Loads with the pinned maps where they are exactly what the object wants, and stages the others.
+/// The lists are one set: where a single table has another size, all of them begin anew, and the
+/// program that is attached goes on with the old ones. Counters are kept in either case.
 pub(super) fn adopting(
-    pins: &Pins,
+    pins: &mut Pins,
     sizes: MapSizes,
     log_drops: bool,
 ) -> Result<Loaded, AttachError> {
     // The object itself says what its maps must be; they cost next to nothing while empty.
     let wanted = object(sizes, &[], false)?;
-    let (mut adopted, mut staged, mut resized) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut fit, mut unfit) = (Vec::new(), Vec::new());
     for name in layout::maps() {
         match compare(&wanted, pins, name)? {
-            Pinned::Same => adopted.push((name, pins.map(name))),
-            Pinned::Absent => staged.push(name),
+            Pinned::Same => fit.push(name),
+            Pinned::Absent => unfit.push(name),
             Pinned::Resized(old) => {
-                staged.push(name);
-                resized.push((name, old));
+                fits_anew(name, &old, sizes)?;
+                unfit.push(name);
             }
         }
     }
     drop(wanted);
-    let mut ebpf = object(sizes, &adopted, log_drops)?;
-    pins.stage(&ebpf, &staged)?;
-    let mut maps = Maps::take(&mut ebpf, sizes)?;
-    for (name, old) in resized {
-        maps.copy_from(name, &old)?;
+    if unfit.iter().any(|name| is_of_the_lists(name)) {
+        let (lists, others) = fit.into_iter().partition(|name| is_of_the_lists(name));
+        fit = others;
+        unfit.extend::<Vec<_>>(lists);
     }
+    let adopted: Vec<_> = fit.into_iter().map(|name| (name, pins.map(name))).collect();
+    let mut ebpf = object(sizes, &adopted, log_drops)?;
+    pins.stage(&ebpf, unfit)?;
+    let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, maps, program_id, staged })
+    Ok(Loaded { ebpf, maps, program_id })
+}
+
+/// The maps that together say who is denied: a packet must never see some of one set and some of
+/// another.
+fn is_of_the_lists(name: &str) -> bool {
+    let word = [layout::CONTROL, layout::TOUCHED_V4, layout::TOUCHED_V6].contains(&name);
+    word || layout::TABLES.iter().any(|&(.., table)| table == name)
+}
+
+/// Refuses a size that the rows in force do not fit: the program that takes over would let some of
+/// them in. (Feeds are published anew in any case, and say themselves when they do not fit.)
+fn fits_anew(name: &'static str, old: &MapData, sizes: MapSizes) -> Result<(), AttachError> {
+    let found = layout::TABLES.iter().find(|&&(.., table)| table == name);
+    let Some(&(Place::Rows, kind, family, _)) = found else { return Ok(()) };
+    let counting = |error| AttachError::load("counting a list", error);
+    let old = old.fd().as_fd().try_clone_to_owned().map_err(counting)?;
+    let entries = Table::new(old, kind, family).count().map_err(counting)?;
+    let room = sizes.of_place(Place::Rows, list_of(kind));
+    if entries > u64::from(room) {
+        return Err(AttachError::Shrunk { map: name, entries, room });
+    }
+    Ok(())
 }
 
 pub(super) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
@@ -122,7 +147,7 @@ fn is_interrupted(error: &ProgramError) -> bool {
 enum Pinned {
     Same,
     Absent,
-    /// A list with another number of entries.
+    /// Made for another number of entries.
     Resized(MapData),
 }
 
@@ -142,13 +167,11 @@ fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, Att
     if is.key_size() != should.key_size() || is.value_size() != should.value_size() {
         return foreign("a map of other keys or values");
     }
-    if is.max_entries() == should.max_entries() {
-        return Ok(Pinned::Same);
-    }
-    match wanted.map(name) {
-        Some(Map::LpmTrie(_) | Map::HashMap(_)) => Ok(Pinned::Resized(found)),
-        _ => foreign("a map of another size"),
-    }
+    Ok(if is.max_entries() == should.max_entries() {
+        Pinned::Same
+    } else {
+        Pinned::Resized(found)
+    })
 }
 
 pub(super) fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {

@@ -221,29 +221,6 @@ impl Maps {
         Ok(())
     }
 
-    /// Copies every entry of an older map of the same table, which had another size.
-    pub(super) fn copy_from(
-        &mut self,
-        name: &'static str,
-        old: &MapData,
-    ) -> Result<(), AttachError> {
-        let (place, kind, family) = layout::TABLES
-            .iter()
-            .find_map(|&(place, kind, family, of)| (of == name).then_some((place, kind, family)))
-            .expect("only tables are ever resized");
-        let copying = |error| AttachError::load("copying a list", error);
-        let old = Table::new(old.fd().as_fd().try_clone_to_owned().map_err(copying)?, kind, family);
-        let mut all = Vec::new();
-        old.for_each(|prefix, entry| all.push((prefix, entry))).map_err(copying)?;
-        let room = self.sizes.of_place(place, list_of(kind));
-        match self.table(place, kind, family).put_all(&all) {
-            Err(error) if is_full(&error) => {
-                Err(AttachError::Shrunk { map: name, entries: all.len(), room })
-            }
-            other => other.map_err(copying),
-        }
-    }
-
     pub(super) fn holds_any(
         &self,
         place: Place,

@@ -1,8 +1,10 @@
 //! The lists in the kernel: the XDP program on an interface, its maps, and what keeps both alive
 //! while no process holds them. The only code that knows aya.
 
+mod attach;
 mod bpf;
 mod drop_log;
+mod earlier;
 mod error;
 mod generation;
 mod link;
@@ -11,20 +13,20 @@ mod lookup;
 mod maps;
 mod netlink;
 mod pins;
+mod place;
 mod probe;
 mod table;
 mod touched;
 mod words;
 
 use std::cell::RefCell;
-use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
-use relay_common::layout::RuleHits;
+use relay_common::layout::{LAYOUT_VERSION, RuleHits};
 use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
@@ -33,19 +35,27 @@ pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
-use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, source_of};
-use link::{Hook, Link};
-use load::Loaded;
+use super::filter::{
+    Attachment, Filter, FilterError, Kept, MapSizes, Mode, Modes, State, source_of,
+};
+use earlier::Earlier;
 use maps::Maps;
 use pins::Pins;
+use place::{Place, Plan};
+
+/// An interface to guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub name: String,
+    /// Whether to run behind the driver where the driver itself runs no XDP programs.
+    pub generic_permitted: bool,
+}
 
 /// How to attach the kernel filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
-    /// The internet-facing interface.
-    pub interface: String,
-    /// Whether to run behind the driver where the driver itself runs no XDP programs.
-    pub generic_permitted: bool,
+    /// The internet-facing interfaces, each once.
+    pub interfaces: Vec<Interface>,
     /// A directory on a BPF file system, or one where a BPF file system may be mounted. No part
     /// of it on the BPF file system may have a dot in its name.
     pub pin_dir: PathBuf,
@@ -53,6 +63,9 @@ pub struct KernelSettings {
     pub sizes: MapSizes,
     /// Have the program write a line for each packet that it drops ([`DropLog`]).
     pub log_drops: bool,
+    /// The version of the maps' layout. Tests pretend to be of another.
+    #[doc(hidden)]
+    pub layout: u32,
 }
 
 impl KernelSettings {
@@ -61,223 +74,159 @@ impl KernelSettings {
     /// The defaults, on this interface: native mode only.
     pub fn on(interface: impl Into<String>) -> Self {
         Self {
-            interface: interface.into(),
-            generic_permitted: false,
+            interfaces: vec![Interface { name: interface.into(), generic_permitted: false }],
             pin_dir: PathBuf::from(Self::PIN_DIR),
             sizes: MapSizes::default(),
             log_drops: false,
+            layout: LAYOUT_VERSION,
         }
     }
 }
 
-/// The filter on an interface. Dropping it leaves program and maps at work, for the next process
-/// to adopt; [`detach`](Self::detach) ends them.
+/// The filter on its interfaces: one program, one set of maps, a link for each interface. Dropping
+/// it leaves program and maps at work, for the next process to adopt; [`detach`](Self::detach) ends
+/// them.
 #[derive(Debug)]
 pub struct KernelFilter {
     maps: Maps,
     program_id: u32,
-    place: Option<Place>,
-    adopted: bool,
+    site: Option<Site>,
 }
 
-/// Where a program is attached, and by what it is held there.
+/// Where a program is attached, and what is needed to attach it again.
 #[derive(Debug)]
-struct Place {
-    interface: String,
-    ifindex: u32,
-    link: Link,
-    pins: Pins,
-    /// To attach it again, should the interface go away and come back.
+struct Site {
+    places: Vec<Place>,
     program: OwnedFd,
-    generic_permitted: bool,
+    pins: Pins,
+    /// What earlier processes left, until it is taken over.
+    earlier: Option<Earlier>,
+    adopts: bool,
 }
 
 impl KernelFilter {
-    /// Attaches the filter, or takes over the one that an earlier process left pinned: its maps
-    /// are kept where they fit, and the program is replaced between one packet and the next.
-    ///
-    /// Nothing is dropped by a filter that was attached anew until entries were put and
-    /// [`Filter::set_guarded`] was called.
+    /// Prepares the filter: finds what an earlier process left pinned, adopts its maps where they
+    /// fit or makes new ones, and has the program verified. Nothing is attached or replaced until
+    /// the lists were written and [`Filter::activate`] is called.
     ///
     /// # Errors
-    /// One sentence for whatever stands in the way. What was attached before then still is (unless
-    /// it ran in the generic mode and the settings no longer permit that), and nothing else.
+    /// One sentence for whatever stands in the way. What was attached before still is.
     pub fn open(settings: &KernelSettings) -> Result<Self, AttachError> {
-        let interface = settings.interface.as_str();
-        let ifindex = find_interface(interface)?;
-        let pins = Pins::open(&settings.pin_dir, interface)?;
-        let standing = standing(&pins, interface, ifindex, settings.generic_permitted)?;
-        let adopted = standing.is_some();
-        let attempt = take_over(settings, ifindex, &pins, standing);
-        if attempt.is_err() {
-            // The first error is the one to tell.
-            let _ = pins.discard_staged();
-        }
-        let (Loaded { maps, program_id, .. }, link, program) = attempt?;
-        let place = Place {
-            interface: interface.to_owned(),
-            ifindex,
-            link,
-            pins,
-            program,
-            generic_permitted: settings.generic_permitted,
-        };
-        Ok(Self { maps, program_id, place: Some(place), adopted })
+        let mut pins = Pins::open(&settings.pin_dir, settings.layout)?;
+        let earlier = Earlier::find(&settings.pin_dir, &pins)?;
+        let places: Vec<Place> = settings.interfaces.iter().cloned().map(Place::new).collect();
+        refuse_what_cannot_be(&places, &earlier)?;
+        let adopts = !earlier.standing.is_empty();
+        let mut loaded = load::adopting(&mut pins, settings.sizes, settings.log_drops)?;
+        let doing = "keeping an XDP program";
+        let program = load::program(&mut loaded.ebpf)
+            .fd()
+            .map_err(|error| AttachError::load(doing, error))?
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| AttachError::load(doing, error))?;
+        let site = Site { places, program, pins, earlier: Some(earlier), adopts };
+        let (maps, program_id) = (loaded.maps, loaded.program_id);
+        Ok(Self { maps, program_id, site: Some(site) })
     }
 
     /// Whether an earlier process had left the filter at work.
-    pub fn adopted(&self) -> bool {
-        self.adopted
+    pub fn adopts(&self) -> bool {
+        self.site.as_ref().is_some_and(|site| site.adopts)
     }
 
-    /// Ends the filter: detaches the program and removes every pin.
-    pub fn detach(self) -> Result<(), AttachError> {
-        match self.place {
-            Some(Place { link, pins, .. }) => {
-                drop(link);
-                pins.remove_all()
-            }
-            None => Ok(()),
+    /// The kernel's id of the program.
+    pub fn program_id(&self) -> u32 {
+        self.program_id
+    }
+
+    /// Ends the filter: detaches the program everywhere and removes every pin.
+    ///
+    /// # Errors
+    /// The kernel refuses; some of it may be gone.
+    pub fn detach(mut self) -> Result<(), AttachError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), AttachError> {
+        let Some(Site { places, pins, earlier, .. }) = self.site.take() else { return Ok(()) };
+        if let Some(earlier) = earlier {
+            earlier.let_go(&[])?;
         }
+        places.into_iter().try_for_each(|place| place.take_off(&pins))?;
+        pins.remove_maps()
     }
-}
 
-impl Place {
-    /// Attaches the same program to the interface that now bears the name. Its maps never stopped
-    /// being written, so that it knows every entry from its first packet.
-    fn attach_again(&mut self) -> Result<(), AttachError> {
-        let ifindex = find_interface(&self.interface)?;
-        self.pins.forget_link()?;
-        let program = self.program.as_fd();
-        let link = attach(program, &self.interface, ifindex, self.generic_permitted)?;
-        self.pins.keep_link(&link)?;
-        (self.ifindex, self.link) = (ifindex, link);
+    /// What [`Filter::activate`] does: attaches where nothing stands, replaces the program where an
+    /// earlier one does, and lets go of what nobody has asked for. Nothing the second time.
+    ///
+    /// # Errors
+    /// One sentence for whatever stands in the way. Nothing new stays attached; what was attached
+    /// before still is, unless it ran in the generic mode and that is no longer permitted.
+    pub fn attach(&mut self) -> Result<(), AttachError> {
+        let Some(Site { places, program, pins, earlier, .. }) = &mut self.site else {
+            return Ok(());
+        };
+        let Some(mut earlier) = earlier.take() else { return Ok(()) };
+        let plans = places.iter().map(|place| place.plan(&mut earlier));
+        let plans = plans.collect::<Result<Vec<Plan>, _>>()?;
+        // The new ones first: if any is refused, what stands has not been touched.
+        let attached = places
+            .iter_mut()
+            .zip(&plans)
+            .try_for_each(|(place, plan)| place.attach_new(plan, program));
+        if attached.is_err() {
+            places.iter_mut().for_each(Place::let_go);
+            return attached;
+        }
+        for (place, plan) in places.iter_mut().zip(plans) {
+            earlier.spent.extend(place.take_over(plan, program)?);
+        }
+        // The maps before the links: a kill in between leaves old links, and the next start fills
+        // these maps before it replaces their program.
+        pins.commit()?;
+        let mut kept = Vec::new();
+        for place in places {
+            kept.extend(place.pin(pins)?);
+        }
+        for interface in earlier.let_go(&kept)? {
+            tracing::warn!(interface, "the filter that an earlier start left there was detached");
+        }
         Ok(())
     }
 }
 
-/// Ends a filter that another process left behind, without loading anything. Returns whether
-/// there was one.
+/// Refuses before anything is loaded what could not be attached to. An interface that is not there
+/// lets nobody in, so that a missing one among others is no reason to leave those open; it is
+/// attached to when it comes. Where not one is there, something else is wrong.
+fn refuse_what_cannot_be(places: &[Place], earlier: &Earlier) -> Result<(), AttachError> {
+    let (mut any, mut missing) = (false, None);
+    for place in places {
+        if place.can_be(earlier)? {
+            any = true;
+        } else {
+            missing.get_or_insert(place.name());
+        }
+    }
+    match missing {
+        Some(name) if !any => Err(AttachError::NoInterface { interface: name.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Ends every filter that another process left behind under this pin directory, without loading
+/// anything. Returns whether there was one.
 ///
 /// # Errors
 /// Another process still owns it, or the pins cannot be removed.
-pub fn detach_left_behind(interface: &str, pin_dir: &Path) -> Result<bool, AttachError> {
-    if !has_pins(interface, pin_dir) {
-        return Ok(false);
-    }
-    Pins::open(pin_dir, interface)?.remove_all()?;
-    Ok(true)
+pub fn detach_left_behind(pin_dir: &Path) -> Result<bool, AttachError> {
+    earlier::end_all(pin_dir)
 }
 
-/// Whether a filter on this interface may be at work, with or without a process that owns it.
-pub fn has_pins(interface: &str, pin_dir: &Path) -> bool {
-    pins::dir_of(pin_dir, interface).exists()
-}
-
-fn find_interface(interface: &str) -> Result<u32, AttachError> {
-    netlink::ifindex(interface).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENODEV | libc::ENXIO | libc::EINVAL) => {
-            AttachError::NoInterface { interface: interface.to_owned() }
-        }
-        _ => AttachError::Query { interface: interface.to_owned(), source: error },
-    })
-}
-
-/// The link that an earlier process left pinned, if it is alive, on this interface, and in a mode
-/// that the settings permit.
-fn standing(
-    pins: &Pins,
-    interface: &str,
-    ifindex: u32,
-    generic_permitted: bool,
-) -> Result<Option<Link>, AttachError> {
-    let query = |source| AttachError::Query { interface: interface.to_owned(), source };
-    let attached = netlink::attached(ifindex).map_err(query)?;
-    let Some(link) = pins.link()? else {
-        return attached.map_or(Ok(None), |other| Err(occupied(interface, other.program_id)));
-    };
-    let info = link.info().map_err(query)?;
-    let alive_here = info.ifindex == ifindex
-        && attached.is_some_and(|attached| attached.program_id == info.program_id);
-    if alive_here {
-        if generic_permitted || attached.is_none_or(|attached| attached.hook == Hook::Native) {
-            return Ok(Some(link));
-        }
-        // The settings no longer permit what it was attached as.
-        pins.forget_link()?;
-        return Ok(None);
-    }
-    if info.ifindex != 0 {
-        let path = pins.dir().to_owned();
-        return Err(AttachError::PinnedElsewhere { path, ifindex: info.ifindex });
-    }
-    // Its interface is gone; this one only bears the same name.
-    pins.forget_link()?;
-    attached.map_or(Ok(None), |other| Err(occupied(interface, other.program_id)))
-}
-
-/// Loads the program and puts it on the interface, in place of the standing one if there is one.
-fn take_over(
-    settings: &KernelSettings,
-    ifindex: u32,
-    pins: &Pins,
-    standing: Option<Link>,
-) -> Result<(Loaded, Link, OwnedFd), AttachError> {
-    let mut loaded = load::adopting(pins, settings.sizes, settings.log_drops)?;
-    let interface = settings.interface.as_str();
-    let failed = |source| AttachError::Attach { interface: interface.to_owned(), source };
-    let program = load::program(&mut loaded.ebpf).fd().map_err(io::Error::other).map_err(failed)?;
-    let program = program.as_fd().try_clone_to_owned().map_err(failed)?;
-    let link = match standing {
-        Some(link) => {
-            link.replace_program(program.as_fd()).map_err(failed)?;
-            pins.commit(&loaded.staged)?;
-            link
-        }
-        None => {
-            let link = attach(program.as_fd(), interface, ifindex, settings.generic_permitted)?;
-            pins.commit(&loaded.staged)?;
-            pins.keep_link(&link)?;
-            link
-        }
-    };
-    Ok((loaded, link, program))
-}
-
-fn attach(
-    program: BorrowedFd<'_>,
-    interface: &str,
-    ifindex: u32,
-    generic_permitted: bool,
-) -> Result<Link, AttachError> {
-    let mut result = Link::create(program, ifindex, Hook::Native);
-    let native_refused = |error: &io::Error| {
-        !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::EPERM))
-    };
-    if generic_permitted && result.as_ref().is_err_and(native_refused) {
-        result = Link::create(program, ifindex, Hook::Generic);
-    }
-    result.map_err(|source| {
-        let interface = interface.to_owned();
-        match source.raw_os_error() {
-            Some(libc::EPERM) => AttachError::NoPrivilege { doing: "attaching an XDP program" },
-            Some(libc::EBUSY | libc::EEXIST) => match netlink::attached(ifindex) {
-                Ok(Some(other)) => occupied(&interface, other.program_id),
-                _ => AttachError::Attach { interface, source },
-            },
-            Some(libc::EOPNOTSUPP) => AttachError::NoNative { interface, source },
-            _ => AttachError::Attach { interface, source },
-        }
-    })
-}
-
-fn occupied(interface: &str, id: u32) -> AttachError {
-    let name = aya::programs::loaded_programs()
-        .filter_map(Result::ok)
-        .find(|info| info.id() == id)
-        .and_then(|info| info.name_as_str().map(str::to_owned))
-        .unwrap_or_else(|| "without a name".to_owned());
-    AttachError::Occupied { interface: interface.to_owned(), id, name }
+/// Whether a filter kept under this pin directory may be at work, with or without a process that
+/// owns it.
+pub fn has_pins(pin_dir: &Path) -> bool {
+    earlier::any(pin_dir)
 }
 
 impl Filter for KernelFilter {
@@ -367,28 +316,49 @@ impl Filter for KernelFilter {
         self.maps.reset_rule(rule)
     }
 
-    fn keep_attached(&mut self) -> Result<bool, FilterError> {
-        let again = |error: AttachError| maps::kernel("to attach the filter again", error);
-        if self.place.is_none() || self.attachment().mode != Mode::Detached {
-            return Ok(false);
-        }
-        let Some(place) = &mut self.place else { return Ok(false) };
-        place.attach_again().map_err(again)?;
-        Ok(true)
+    fn activate(&mut self) -> Result<(), FilterError> {
+        self.attach().map_err(not_attached)
     }
 
-    fn attachment(&self) -> Attachment {
-        let program_id = Some(self.program_id);
-        let Some(place) = &self.place else {
-            return Attachment { interface: None, mode: Mode::Detached, program_id };
+    fn keep_attached(&mut self) -> Kept {
+        let mut kept = Kept::default();
+        let Some(Site { places, program, pins, earlier: None, .. }) = &mut self.site else {
+            return kept;
         };
-        let mode = match netlink::attached(place.ifindex) {
-            Ok(Some(attached)) if attached.program_id == self.program_id => match attached.hook {
-                Hook::Native => Mode::Native,
-                Hook::Generic => Mode::Generic,
-            },
-            _ => Mode::Detached,
-        };
-        Attachment { interface: Some(place.interface.clone()), mode, program_id }
+        let id = self.program_id;
+        if let Err(error) = Place::follow_names(places, id, pins) {
+            kept.failures.push(not_attached(error));
+        }
+        for place in places {
+            match place.keep(program, id, pins) {
+                Ok(true) => kept.again.push(place.name().to_owned()),
+                Ok(false) => {}
+                Err(error) => kept.failures.push(not_attached(error)),
+            }
+        }
+        kept
     }
+
+    fn take_off(&mut self) -> Result<(), FilterError> {
+        self.end().map_err(not_attached)
+    }
+
+    fn attachments(&self) -> Vec<Attachment> {
+        match &self.site {
+            Some(site) => {
+                site.places.iter().map(|place| place.attachment(self.program_id)).collect()
+            }
+            None => vec![Attachment {
+                interface: None,
+                called: None,
+                mode: Mode::Detached,
+                state: State::Lost,
+                program_id: Some(self.program_id),
+            }],
+        }
+    }
+}
+
+fn not_attached(error: AttachError) -> FilterError {
+    FilterError::NotAttached { source: Box::new(error) }
 }

@@ -1,10 +1,20 @@
-//! One question over rtnetlink: which XDP program does an interface run, and in which mode?
+//! One question over rtnetlink: what is an interface called, is it up, and which XDP program does it
+//! run, in which mode?
 
 use std::io::{self, Read, Write};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::link::Hook;
+
+/// An interface as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) name: String,
+    /// Set up by the administrator; the cable may still be out.
+    pub(super) up: bool,
+    pub(super) program: Option<Attached>,
+}
 
 /// The program on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +23,7 @@ pub(super) struct Attached {
     pub(super) hook: Hook,
 }
 
+const IFLA_IFNAME: u16 = 3;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
@@ -29,21 +40,42 @@ pub(super) fn ifindex(interface: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(interface)?)
 }
 
-/// The XDP program of an interface, if it runs one.
-pub(super) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
-    let answer = ask(ifindex)?;
-    let Some(attributes) = answer.get(HEADER + IFINFO..) else {
+/// An interface by its index; `None` where no interface of this namespace has it.
+pub(super) fn device(ifindex: u32) -> io::Result<Option<Device>> {
+    let answer = match ask(ifindex) {
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => return Ok(None),
+        asked => asked?,
+    };
+    let Some((info, attributes)) =
+        answer.get(HEADER..).and_then(|rest| rest.split_at_checked(IFINFO))
+    else {
         return Err(io::ErrorKind::UnexpectedEof.into());
     };
-    let Some(xdp) = attribute(attributes, IFLA_XDP) else { return Ok(None) };
+    // struct ifinfomsg: family, padding, type, index, then the flags.
+    let flags = info[8..].first_chunk().copied().map_or(0, u32::from_ne_bytes);
+    let name = attribute(attributes, IFLA_IFNAME).unwrap_or_default();
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    Ok(Some(Device {
+        name: String::from_utf8_lossy(name).into_owned(),
+        up: flags & (libc::IFF_UP as u32) != 0,
+        program: attribute(attributes, IFLA_XDP).and_then(program_in),
+    }))
+}
+
+/// The XDP program of an interface, if it runs one.
+pub(super) fn attached(ifindex: u32) -> io::Result<Option<Attached>> {
+    Ok(device(ifindex)?.and_then(|device| device.program))
+}
+
+fn program_in(xdp: &[u8]) -> Option<Attached> {
     let hook = match attribute(xdp, IFLA_XDP_ATTACHED).and_then(|value| value.first()) {
         Some(&XDP_ATTACHED_SKB) => Hook::Generic,
         // Offloaded, or in several modes at once: none of ours, but there.
         Some(&mode) if mode >= XDP_ATTACHED_DRV => Hook::Native,
-        _ => return Ok(None),
+        _ => return None,
     };
     let id = attribute(xdp, IFLA_XDP_PROG_ID).and_then(|value| value.first_chunk());
-    Ok(Some(Attached { program_id: id.copied().map_or(0, u32::from_ne_bytes), hook }))
+    Some(Attached { program_id: id.copied().map_or(0, u32::from_ne_bytes), hook })
 }
 
 /// Sends RTM_GETLINK for one interface, and returns the answer, cut to its own length.
@@ -99,14 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_runs_no_program() {
-        assert_eq!(attached(ifindex("lo").unwrap()).unwrap(), None);
+    fn loopback_is_named_and_runs_no_program() {
+        let device = device(ifindex("lo").unwrap()).unwrap().unwrap();
+        assert_eq!((device.name.as_str(), device.program), ("lo", None));
     }
 
     #[test]
     fn an_index_nobody_has_is_no_device() {
-        let error = attached(i32::MAX as u32).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
+        assert_eq!(device(i32::MAX as u32).unwrap(), None);
     }
 
     #[test]

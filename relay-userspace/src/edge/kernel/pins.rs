@@ -1,4 +1,5 @@
-//! Where the maps and the link live on: `<pin_dir>/v<LAYOUT>/<interface>/` on a BPF file system.
+//! Where the maps and the links live on: `<pin_dir>/v<LAYOUT>/` on a BPF file system, the maps under
+//! their names and the link of each interface as `link_<interface>`.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,25 +10,30 @@ use aya::Ebpf;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use relay_common::layout::{self, LAYOUT_VERSION};
+use relay_common::layout;
 
 use super::AttachError;
 use super::link::Link;
 
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
-const LINK: &str = "link";
+/// What the file name of a link begins with. (Layout version 1 called its only one just so.)
+pub(super) const LINK: &str = "link";
 
-/// The directory of one interface's pins, locked: one process at a time owns the maps.
+/// The directory of one layout's pins, locked: one process at a time owns the maps.
 #[derive(Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
+    /// Maps that are pinned beside the ones in force, to take their places.
+    staged: Vec<&'static str>,
     _lock: Flock<File>,
 }
 
 impl Drop for Pins {
-    /// An attempt that failed leaves no empty folders.
+    /// An attempt that failed leaves nothing staged, and no empty folders.
     fn drop(&mut self) {
-        let own = self.dir.ancestors().take(3);
+        // What went wrong before is the thing to tell.
+        let _ = self.discard_staged();
+        let own = self.dir.ancestors().take(2);
         // Refused where a folder holds something, or is where the file system is mounted.
         let _ = own.map(fs::remove_dir).find(Result::is_err);
     }
@@ -35,17 +41,15 @@ impl Drop for Pins {
 
 impl Pins {
     /// Makes the directory and mounts a BPF file system for it, where either is missing.
-    pub(super) fn open(pin_dir: &Path, interface: &str) -> Result<Self, AttachError> {
-        let dir = dir_of(pin_dir, interface);
+    pub(super) fn open(pin_dir: &Path, layout: u32) -> Result<Self, AttachError> {
+        let dir = pin_dir.join(format!("v{layout}"));
         ensure_bpffs(pin_dir)?;
         let at_dir = |source| AttachError::Bpffs { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at_dir)?;
-        let file = File::open(&dir).map_err(at_dir)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self { dir, _lock: lock }),
-            Err((_, nix::Error::EWOULDBLOCK)) => Err(AttachError::InUse { path: dir }),
-            Err((_, error)) => Err(at_dir(error.into())),
-        }
+        let lock = lock(&dir)?;
+        let pins = Self { dir, staged: Vec::new(), _lock: lock };
+        pins.discard_staged()?;
+        Ok(pins)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -56,25 +60,32 @@ impl Pins {
         self.dir.join(name)
     }
 
-    pub(super) fn link(&self) -> Result<Option<Link>, AttachError> {
-        let path = self.dir.join(LINK);
-        Link::from_pin(&path).map_err(|source| AttachError::Bpffs { path, source })
+    /// Where an interface's link is pinned.
+    pub(super) fn link(&self, interface: &str) -> PathBuf {
+        // The kernel refuses names with dots on a BPF file system, and interfaces of VLANs have
+        // one ("eth0.100").
+        let name = interface.replace('%', "%25").replace('.', "%2e");
+        self.dir.join(format!("{LINK}_{name}"))
     }
 
-    pub(super) fn keep_link(&self, link: &Link) -> Result<(), AttachError> {
-        let path = self.dir.join(LINK);
-        link.pin(&path).map_err(|source| AttachError::Bpffs { path, source })
-    }
-
-    /// Without its pin, a link ends with its last descriptor.
-    pub(super) fn forget_link(&self) -> Result<(), AttachError> {
-        self.remove(LINK)
+    /// Keeps a link under an interface's name, in place of whatever is there. At every moment one of
+    /// the two is pinned.
+    pub(super) fn keep_link(&self, link: &Link, interface: &str) -> Result<(), AttachError> {
+        let path = self.link(interface);
+        let beside = self.map(&staged(LINK));
+        let failed = |source| AttachError::Bpffs { path: path.clone(), source };
+        remove(&beside)?;
+        link.pin(&beside).map_err(failed)?;
+        fs::rename(&beside, &path).map_err(failed)
     }
 
     /// Pins new maps beside the ones in force.
-    pub(super) fn stage(&self, ebpf: &Ebpf, names: &[&'static str]) -> Result<(), AttachError> {
-        self.discard_staged()?;
-        for name in names {
+    pub(super) fn stage(
+        &mut self,
+        ebpf: &Ebpf,
+        names: Vec<&'static str>,
+    ) -> Result<(), AttachError> {
+        for name in &names {
             let path = self.dir.join(staged(name));
             let map = ebpf.map(name).expect("the object has every map of the layout");
             map.pin(&path).map_err(|error| {
@@ -82,12 +93,13 @@ impl Pins {
                 AttachError::Bpffs { path, source }
             })?;
         }
+        self.staged = names;
         Ok(())
     }
 
     /// Lets the staged maps take the places of the ones before them.
-    pub(super) fn commit(&self, names: &[&'static str]) -> Result<(), AttachError> {
-        for name in names {
+    pub(super) fn commit(&mut self) -> Result<(), AttachError> {
+        for name in std::mem::take(&mut self.staged) {
             let path = self.map(name);
             fs::rename(self.dir.join(staged(name)), &path)
                 .map_err(|source| AttachError::Bpffs { path, source })?;
@@ -96,42 +108,36 @@ impl Pins {
     }
 
     /// Removes what an attempt that failed, or was killed, left staged.
-    pub(super) fn discard_staged(&self) -> Result<(), AttachError> {
-        layout::maps().try_for_each(|name| self.remove(&staged(name)))
+    fn discard_staged(&self) -> Result<(), AttachError> {
+        let names = layout::maps().chain([LINK]);
+        names.into_iter().try_for_each(|name| remove(&self.dir.join(staged(name))))
     }
 
-    /// Detaches the program and removes everything. The folder goes with this.
-    pub(super) fn remove_all(self) -> Result<(), AttachError> {
-        let path = self.dir.join(LINK);
-        let detached = Link::from_pin(&path).and_then(|link| link.map_or(Ok(()), |l| l.detach()));
-        detached.map_err(|source| AttachError::Bpffs { path, source })?;
-        self.remove(LINK)?;
+    /// Removes every map. The folder goes with this, unless a link is still there.
+    pub(super) fn remove_maps(&self) -> Result<(), AttachError> {
         self.discard_staged()?;
-        layout::maps().try_for_each(|name| self.remove(name))?;
-        Ok(())
-    }
-
-    fn remove(&self, name: &str) -> Result<(), AttachError> {
-        let path = self.dir.join(name);
-        gone(fs::remove_file(&path), &path)
+        layout::maps().try_for_each(|name| remove(&self.map(name)))
     }
 }
 
-/// What somebody has removed by hand is gone, which is all that was wanted.
-fn gone(removed: io::Result<()>, path: &Path) -> Result<(), AttachError> {
-    match removed {
+/// Has this process own a directory of pins, for as long as it keeps what this returns.
+pub(super) fn lock(dir: &Path) -> Result<Flock<File>, AttachError> {
+    let at_dir = |source| AttachError::Bpffs { path: dir.to_owned(), source };
+    let file = File::open(dir).map_err(at_dir)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
+        nix::Error::EWOULDBLOCK => AttachError::InUse { path: dir.to_owned() },
+        error => at_dir(error.into()),
+    })
+}
+
+/// Removes a pin. What somebody has removed by hand is gone, which is all that was wanted.
+pub(super) fn remove(path: &Path) -> Result<(), AttachError> {
+    match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(AttachError::Bpffs { path: path.to_owned(), source })
         }
         _ => Ok(()),
     }
-}
-
-/// The directory of an interface's pins. The kernel refuses names with dots on a BPF file system,
-/// and interfaces of VLANs have one ("eth0.100").
-pub(super) fn dir_of(pin_dir: &Path, interface: &str) -> PathBuf {
-    let name = interface.replace('%', "%25").replace('.', "%2e");
-    pin_dir.join(format!("v{LAYOUT_VERSION}")).join(name)
 }
 
 fn staged(name: &str) -> String {
@@ -142,14 +148,17 @@ fn holds_something(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
+pub(super) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
+}
+
 fn ensure_bpffs(pin_dir: &Path) -> Result<(), AttachError> {
     let failed = |source: io::Error| AttachError::Bpffs { path: pin_dir.to_owned(), source };
     let existing = pin_dir
         .ancestors()
         .find(|path| path.exists())
         .ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    let found = statfs(existing).map_err(|error| failed(error.into()))?;
-    if found.filesystem_type() == BPF_FS_MAGIC {
+    if is_bpffs(existing) {
         return Ok(());
     }
     let target = if pin_dir.starts_with(SYSTEM_MOUNT) {
@@ -168,17 +177,5 @@ fn ensure_bpffs(pin_dir: &Path) -> Result<(), AttachError> {
             Err(AttachError::NoPrivilege { doing: "mounting a BPF file system" })
         }
         Err(error) => Err(failed(error.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directories_carry_the_layout_and_no_dots() {
-        let dir = dir_of(Path::new("/sys/fs/bpf/postern"), "eth0.100");
-        assert_eq!(dir, Path::new("/sys/fs/bpf/postern/v2/eth0%2e100"));
-        assert_ne!(dir_of(Path::new("/x"), "a.b"), dir_of(Path::new("/x"), "a%2eb"));
     }
 }

@@ -34,12 +34,8 @@ impl Probe {
     /// Loads the program with maps of its own.
     pub fn load(sizes: MapSizes) -> Result<Self, AttachError> {
         let loaded = load::fresh(sizes)?;
-        let filter = KernelFilter {
-            maps: loaded.maps,
-            program_id: loaded.program_id,
-            place: None,
-            adopted: false,
-        };
+        let (maps, program_id) = (loaded.maps, loaded.program_id);
+        let filter = KernelFilter { maps, program_id, site: None };
         Ok(Self { filter, ebpf: loaded.ebpf })
     }
 

@@ -121,11 +121,17 @@ impl Filter for Probe {
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.with(|filter| filter.reset_rule(rule))
     }
-    fn keep_attached(&mut self) -> Result<bool, FilterError> {
-        self.write(|filter| filter.keep_attached())
+    fn activate(&mut self) -> Result<(), FilterError> {
+        self.write(|filter| filter.activate())
     }
-    fn attachment(&self) -> Attachment {
-        self.with(|filter| filter.attachment())
+    fn keep_attached(&mut self) -> Kept {
+        self.with(|filter| filter.keep_attached())
+    }
+    fn take_off(&mut self) -> Result<(), FilterError> {
+        self.write(|filter| filter.take_off())
+    }
+    fn attachments(&self) -> Vec<Attachment> {
+        self.with(|filter| filter.attachments())
     }
 }
 

@@ -1,0 +1,60 @@
+//! `postern edge stop`: ends the edge, and says what of its filter goes on.
+
+use std::fs;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::output::counted;
+use super::session::{Exit, Failure, Session};
+use crate::control::api::{InterfaceStatus, StopRequest, Stopping};
+use crate::control::client::ClientError;
+
+/// How long the process may take to end after it has answered.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Where no edge runs and its filter is to be taken off, says nothing: that is not the end yet.
+pub(super) async fn execute(detach: bool, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    let stopping: Stopping = match on.edge.post("/v1/stop", &StopRequest { detach }).await {
+        Err(ClientError::NotReachable { .. }) if detach => return Ok(Exit::NotReachable),
+        asked => asked?,
+    };
+    let gone = async {
+        while !is_gone(stopping.pid) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let ended = tokio::time::timeout(GONE_WITHIN, gone).await.is_ok();
+    on.show(&stopping, tell)?;
+    if !ended {
+        writeln!(on.err, "postern: process {} has not ended yet", stopping.pid)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A process that nobody has waited for is a zombie, and holds nothing any more.
+fn is_gone(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name before the state is in brackets, and may hold some.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+fn tell(stopping: &Stopping, out: &mut dyn Write) -> io::Result<()> {
+    let with = if stopping.supervised { ", and `postern run` ends with it" } else { "" };
+    writeln!(out, "the edge has stopped{with}")?;
+    let guarded = stopping.interfaces.iter().filter(|interface| interface.is_guarded());
+    let names: Vec<&str> = guarded.map(InterfaceStatus::on).collect();
+    if names.is_empty() {
+        return writeln!(out, "no filter was attached: nothing is enforced any more");
+    }
+    let names = names.join(", ");
+    if stopping.detached {
+        return writeln!(out, "the filter was taken off {names}: nothing is enforced any more");
+    }
+    let entries = stopping.entries.iter();
+    let entries: Vec<String> = entries
+        .map(|(list, count)| format!("{} of the {list} list", counted(*count, "entry", "entries")))
+        .collect();
+    writeln!(out, "the filter stays on {names}: {} are in force", entries.join(" and "))?;
+    writeln!(out, "those with an end still end on time; `postern edge stop --detach` ends it all")
+}

@@ -1,0 +1,69 @@
+//! Putting the program on an interface: the mode that it gets, and what stands in the way.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::AttachError;
+use super::link::{Hook, Link};
+use super::netlink;
+
+/// The index of the interface that bears a name.
+pub(super) fn find_interface(interface: &str) -> Result<u32, AttachError> {
+    netlink::ifindex(interface).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO | libc::EINVAL) => {
+            AttachError::NoInterface { interface: interface.to_owned() }
+        }
+        _ => AttachError::Query { interface: interface.to_owned(), source: error },
+    })
+}
+
+/// Attaches in the driver, or behind it where that is permitted and the driver cannot.
+pub(super) fn attach(
+    program: BorrowedFd<'_>,
+    interface: &str,
+    ifindex: u32,
+    generic_permitted: bool,
+) -> Result<Link, AttachError> {
+    let mut result = Link::create(program, ifindex, Hook::Native);
+    let native_refused = |error: &io::Error| {
+        !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::EPERM))
+    };
+    if generic_permitted && result.as_ref().is_err_and(native_refused) {
+        result = Link::create(program, ifindex, Hook::Generic);
+    }
+    result.map_err(|source| {
+        let interface = interface.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EPERM) => AttachError::NoPrivilege { doing: "attaching an XDP program" },
+            Some(libc::EBUSY | libc::EEXIST) => match netlink::attached(ifindex) {
+                Ok(Some(other)) => occupied(&interface, other.program_id),
+                _ => AttachError::Attach { interface, source },
+            },
+            Some(libc::EOPNOTSUPP) => AttachError::NoNative { interface, source },
+            _ => AttachError::Attach { interface, source },
+        }
+    })
+}
+
+/// Refuses an interface that runs a program of somebody else's.
+pub(super) fn refuse_others(interface: &str, ifindex: u32) -> Result<(), AttachError> {
+    match netlink::attached(ifindex) {
+        Ok(None) => Ok(()),
+        Ok(Some(other)) => Err(occupied(interface, other.program_id)),
+        Err(source) => Err(AttachError::Query { interface: interface.to_owned(), source }),
+    }
+}
+
+fn occupied(interface: &str, id: u32) -> AttachError {
+    let name = program_name(id).unwrap_or_else(|| "without a name".to_owned());
+    AttachError::Occupied { interface: interface.to_owned(), id, name }
+}
+
+/// What a loaded program is called; `None` where it has no name, or the kernel does not tell us.
+pub(super) fn program_name(id: u32) -> Option<String> {
+    aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .find(|info| info.id() == id)
+        .and_then(|info| info.name_as_str().map(str::to_owned))
+        .filter(|name| !name.is_empty())
+}
