@@ -266,6 +266,8 @@ pub enum FilterError {
     NoSuchRule { rule: u32 },
     #[error("{source}")]
     NotAttached { source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the feeds could not be published: {why}")]
+    Feeds { why: String },
     #[error("the kernel refused {doing}: {source}")]
     Kernel { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }

@@ -112,6 +112,7 @@ impl Served<'_> {
         let settings = EdgeSettings {
             bans: ban_policy(&config.ban),
             rows: configured_rows(&config.filter),
+            feeds: config.feeds.clone(),
             ..EdgeSettings::new(config.server.edge_dir().join("lists.db"))
         };
         let configured = protected_by(config);
@@ -157,7 +158,14 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 
 fn sizes(config: &Config) -> MapSizes {
     let entries = config.filter.max_entries;
-    MapSizes { allow: entries, deny: entries, ..MapSizes::default() }
+    // The kernel makes no table without room.
+    let feeds = |list| u32::try_from(config.feed_entries_max(list)).unwrap_or(u32::MAX).max(1);
+    MapSizes {
+        allow: entries,
+        deny: entries,
+        feeds_allow: feeds(List::Allow),
+        feeds_deny: feeds(List::Deny),
+    }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {

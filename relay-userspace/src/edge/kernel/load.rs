@@ -167,11 +167,7 @@ fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, Att
     if is.key_size() != should.key_size() || is.value_size() != should.value_size() {
         return foreign("a map of other keys or values");
     }
-    Ok(if is.max_entries() == should.max_entries() {
-        Pinned::Same
-    } else {
-        Pinned::Resized(found)
-    })
+    Ok(if is.max_entries() == should.max_entries() { Pinned::Same } else { Pinned::Resized(found) })
 }
 
 pub(super) fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
