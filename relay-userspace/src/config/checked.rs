@@ -9,6 +9,8 @@ use std::{
 use ipnet::IpNet;
 use relay_common::entry::Scope;
 
+use crate::edge::filter::SynLimit;
+
 /// A whole, checked configuration. Made by [`super::load`] alone.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -70,10 +72,15 @@ pub struct Filter {
     pub interface: Option<String>,
     pub allow_generic: bool,
     pub log_drops: bool,
+    /// Nothing is dropped; what would be is counted.
+    pub observe: bool,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,
+    pub deny_observed: Vec<IpNet>,
+    /// `None`: off.
+    pub syn_limit: Option<SynLimit>,
 }
 
 /// Off, on offer, or required: of TLS and of AUTH.
@@ -184,6 +191,10 @@ pub struct Ban {
     pub scope: Scope,
     pub max_live: u32,
     pub max_new_per_minute: u32,
+    /// Bans are only observed.
+    pub observe: bool,
+    /// Where the list is full, the bans with the least time left end early.
+    pub make_room: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -7,8 +7,10 @@
 
 mod attachment;
 pub mod bans;
+mod batch;
 mod changes;
 pub mod clock;
+mod commit;
 pub mod contract;
 pub mod daemon;
 pub mod desired;
@@ -19,6 +21,7 @@ pub mod left_behind;
 pub mod lines;
 mod logins;
 pub mod memory;
+mod pending;
 pub mod protected;
 mod repairs;
 mod report;
@@ -27,6 +30,7 @@ pub mod serve;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
+pub mod sshd;
 pub mod state;
 pub mod store;
 #[cfg(test)]

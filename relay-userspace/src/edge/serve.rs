@@ -3,6 +3,7 @@
 use std::{os::unix::fs::DirBuilderExt, path::Path};
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use relay_common::entry::{List, Scope};
 use relay_core::ban::{BanPolicy, caps::CapSettings, guardrails::Protected};
@@ -10,11 +11,12 @@ use tokio::runtime::Runtime;
 
 use super::{
     clock, daemon,
-    filter::{Filter, MapSizes},
+    filter::{Filter, MapSizes, Modes},
     kernel::{DropLog, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
+    lines::Line,
     memory::MemoryFilter,
-    protected, server,
+    protected, server, sshd,
     state::{Edge, EdgeSettings},
 };
 use crate::{
@@ -54,6 +56,9 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<()> {
         Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit)?,
         Enforce::Userspace => {
             tracing::warn!("no kernel filter: denied sources are refused by the relay at accept");
+            if config.filter.syn_limit.is_some() {
+                tracing::warn!("filter.syn_rate is not held: only the kernel filter can");
+            }
             left_behind::end(&edge_dir, None)?;
             served.run(MemoryFilter::new(sizes(config)))?;
         }
@@ -106,21 +111,35 @@ impl Served<'_> {
     fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<F> {
         let Self { config, runtime, stop, socket, relay } = self;
         let database = config.server.edge_dir().join("lists.db");
-        let settings =
-            EdgeSettings { bans: ban_policy(&config.ban), ..EdgeSettings::new(database.clone()) };
+        let settings = EdgeSettings {
+            bans: ban_policy(&config.ban),
+            observe_bans: config.ban.observe,
+            make_room: config.ban.make_room,
+            modes: modes(&config.filter),
+            ..EdgeSettings::new(database.clone())
+        };
+        if settings.modes.observes {
+            tracing::warn!("the filter only observes: nothing is dropped (filter.observe)");
+        }
         let configured = protected_by(config);
         let read_protected = Box::new(move || protected::read(&configured));
         let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)
-            .with_context(|| format!("opening the lists in {}", database.display()))?;
+            .with_context(|| format!("opening the lists in {}", database.display()))?
+            .sparing_ssh(Box::new(sshd::reader()));
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
         let outcome = runtime.block_on(async {
             let handle = owner.handle();
-            for (list, prefixes, scope) in [
-                (List::Allow, &config.filter.allow, Scope::ALL),
-                (List::Deny, &config.filter.deny, Scope::SMTP),
-            ] {
-                let rows = prefixes.iter().map(|&prefix| (prefix, scope)).collect();
-                let done = handle.replace(list, "config", rows).await;
+            let filter = &config.filter;
+            let of = |prefixes: &[IpNet], scope, observe| -> Vec<Line> {
+                let line = |&prefix| Line { observe, ..Line::new(prefix, scope) };
+                prefixes.iter().map(line).collect()
+            };
+            let denied = of(&filter.deny, Scope::SMTP, false).into_iter();
+            let denied = denied.chain(of(&filter.deny_observed, Scope::SMTP, true)).collect();
+            for (list, lines) in
+                [(List::Allow, of(&filter.allow, Scope::ALL, false)), (List::Deny, denied)]
+            {
+                let done = handle.replace(list, "config", lines).await;
                 done.with_context(|| format!("filter.{list}"))?;
             }
             let access = Access::new(Some(relay.gid.as_raw()));
@@ -148,6 +167,10 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 fn sizes(config: &Config) -> MapSizes {
     let entries = config.filter.max_entries;
     MapSizes { allow: entries, deny: entries, ..MapSizes::default() }
+}
+
+fn modes(filter: &config::Filter) -> Modes {
+    Modes { observes: filter.observe, syn: filter.syn_limit, ..Modes::default() }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {
