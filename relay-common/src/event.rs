@@ -42,7 +42,7 @@ pub struct Event {
     pub port: u16,
     pub fate: Fate,
     /// The rule, the reason's number and the prefix length of the entry that decided; zeros for
-    /// [`Fate::Limited`].
+    /// [`Fate::Limited`], observed or not.
     pub rule: u32,
     pub reason: u8,
     pub prefix_len: u8,

@@ -42,6 +42,8 @@ pub enum Counter {
     },
     /// Dropped, since its source opens too many connections.
     Limited(Family),
+    /// Passed, though its source opens too many connections: the filter only observes.
+    LimitObserved(Family),
     NotIp,
     LaterFragment(Family),
     Malformed(Malformed),
@@ -58,7 +60,8 @@ pub enum Counter {
 const DROPPED_AT: u32 = 12;
 const OBSERVED_AT: u32 = DROPPED_AT + 2 * REASONS;
 const LIMITED_AT: u32 = OBSERVED_AT + 2 * REASONS;
-const NOT_IP_AT: u32 = LIMITED_AT + 2;
+const LIMIT_OBSERVED_AT: u32 = LIMITED_AT + 2;
+const NOT_IP_AT: u32 = LIMIT_OBSERVED_AT + 2;
 const FRAGMENTS_AT: u32 = NOT_IP_AT + 1;
 const MALFORMED_AT: u32 = FRAGMENTS_AT + 2;
 const V4_MAPPED_AT: u32 = MALFORMED_AT + KINDS;
@@ -80,6 +83,12 @@ impl Counter {
             Verdict::Clean => Pass::Clean,
         };
         Self::Passed { family, tcp: Scope::TCP.contains(packet.class), why }
+    }
+
+    /// The counter of a packet that opens one connection too many.
+    #[inline(always)]
+    pub const fn of_limit(family: Family, observed: bool) -> Self {
+        if observed { Self::LimitObserved(family) } else { Self::Limited(family) }
     }
 
     /// The counter of a frame that could not be judged.
@@ -104,6 +113,7 @@ impl Counter {
                 OBSERVED_AT + family as u32 * REASONS + (reason as u32 & (REASONS - 1))
             }
             Self::Limited(family) => LIMITED_AT + family as u32,
+            Self::LimitObserved(family) => LIMIT_OBSERVED_AT + family as u32,
             Self::NotIp => NOT_IP_AT,
             Self::LaterFragment(family) => FRAGMENTS_AT + family as u32,
             Self::Malformed(kind) => MALFORMED_AT + kind as u32,
@@ -164,7 +174,8 @@ impl Totals {
     /// Packets of a family that passed, and would be dropped but for being observed only.
     pub fn observed(&self, family: Family) -> u64 {
         let observed = |reason| self.get(Counter::Observed { family, reason });
-        (0..REASONS as u8).map(observed).sum()
+        let limited = self.get(Counter::LimitObserved(family));
+        (0..REASONS as u8).map(observed).sum::<u64>() + limited
     }
 
     /// Packets of both families that were only observed, by entries with this reason.
@@ -240,6 +251,7 @@ mod tests {
         all.extend([Counter::EventTold, Counter::EventLeftOut, Counter::EventLost]);
         for family in Family::ALL {
             all.extend([Counter::LaterFragment(family), Counter::Limited(family)]);
+            all.push(Counter::LimitObserved(family));
             for reason in 0..REASONS as u8 {
                 all.push(Counter::Dropped { family, reason });
                 all.push(Counter::Observed { family, reason });

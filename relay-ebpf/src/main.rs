@@ -20,6 +20,7 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use relay_common::control::Control;
+use relay_common::entry::Scope;
 use relay_common::parse::{Packet, parse};
 use relay_common::totals::{Counter, is_v4_mapped};
 use relay_common::verdict::{Lists, Verdict, decide};
@@ -42,23 +43,35 @@ fn postern(ctx: XdpContext) -> u32 {
     let control = lists::control();
     let lists = lists::Tables::under(control);
     let verdict = decide(&lists, control, &packet);
-    match verdict {
-        Verdict::Unguarded => {}
-        Verdict::Clean => {
-            if control.limits_syn() && packet.opens_connection() && limit::exceeds(&packet) {
-                count::packet(Counter::Limited(packet.source.family()));
-                if control.tells() {
-                    tell::limited(&packet);
-                }
-                return XDP_DROP;
-            }
+    if may_be_limited(&packet, &verdict, control) && limit::exceeds(&packet) {
+        let observed = control.observes();
+        count::packet(Counter::of_limit(packet.source.family(), observed));
+        if control.tells() {
+            tell::limited(&packet, observed);
         }
-        Verdict::Allowed(_) | Verdict::Observed(_) | Verdict::Denied(_) => {
-            noted(&ctx, &packet, &verdict, &lists, control);
-        }
+        return if observed { XDP_PASS } else { XDP_DROP };
+    }
+    if verdict.entry().is_some() {
+        noted(&ctx, &packet, &verdict, &lists, control);
     }
     count::packet(Counter::of_verdict(&packet, &verdict));
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
+}
+
+/// Whether a packet opens a connection to a mail port, and nothing else decided about it. An entry
+/// that is only observed decides nothing.
+#[inline(always)]
+fn may_be_limited(packet: &Packet, verdict: &Verdict, control: Control) -> bool {
+    let undecided = match verdict {
+        Verdict::Clean => true,
+        // Where the whole filter observes, a list would have dropped it.
+        Verdict::Observed(_) => !control.observes(),
+        Verdict::Unguarded | Verdict::Allowed(_) | Verdict::Denied(_) => false,
+    };
+    undecided
+        && control.limits_syn()
+        && packet.class.intersects(Scope::SMTP)
+        && packet.opens_connection()
 }
 
 /// Counts the rule of the entry that decided, and tells whoever wants to know.

@@ -32,8 +32,9 @@ pub(crate) fn decided(packet: &Packet, verdict: &Verdict) {
 
 /// Tells of a packet that opened one connection too many.
 #[inline(always)]
-pub(crate) fn limited(packet: &Packet) {
-    tell(packet, Fate::Limited, 0, 0, 0);
+pub(crate) fn limited(packet: &Packet, observed: bool) {
+    let fate = if observed { Fate::Observed } else { Fate::Limited };
+    tell(packet, fate, 0, 0, 0);
 }
 
 #[inline(always)]

@@ -21,6 +21,8 @@ pub struct Protected {
     pub proxies: Vec<IpAddr>,
     /// From where an administrator is logged in.
     pub administrators: Vec<IpAddr>,
+    /// From where somebody is logged in, as the SSH daemon's connections show.
+    pub ssh: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -58,7 +60,7 @@ pub fn check(prefix: IpNet, protected: &Protected, allow: &[IpNet]) -> Result<()
 }
 
 impl Protected {
-    fn by_what(&self) -> [(&[IpAddr], &'static str); 6] {
+    fn by_what(&self) -> [(&[IpAddr], &'static str); 7] {
         [
             (&self.own, "an address of this machine"),
             (&self.gateways, "a gateway"),
@@ -66,6 +68,7 @@ impl Protected {
             (&self.inside_hosts, "a host that mail is delivered to"),
             (&self.proxies, "a trusted proxy"),
             (&self.administrators, "where an administrator is logged in from"),
+            (&self.ssh, "from which somebody is logged in over SSH"),
         ]
     }
 }
@@ -88,6 +91,7 @@ mod tests {
             inside_hosts: at("10.0.0.25"),
             proxies: at("10.0.0.80"),
             administrators: at("::ffff:203.0.113.7"),
+            ssh: at("::ffff:203.0.113.9"),
         };
         for (prefix, what) in [
             ("198.51.100.1/32", "machine"),
@@ -98,6 +102,7 @@ mod tests {
             ("10.0.0.80/32", "proxy"),
             ("203.0.113.7/32", "administrator"),
             ("::ffff:203.0.113.7/128", "administrator"),
+            ("203.0.113.9/32", "logged in over SSH"),
             ("0.0.0.0/0", "machine"),
         ] {
             let error = check(net(prefix), &protected, &[]).expect_err(prefix);

@@ -161,26 +161,46 @@ pub enum DenyCommand {
     Add {
         #[command(flatten)]
         what: AddArgs,
-        /// Ports that are closed: mx, submission, smtp, tcp or all
-        #[arg(long, default_value = "smtp", value_parser = scope)]
-        scope: Scope,
-        /// Go past the guardrails
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        how: DenyArgs,
     },
-    /// Read a file: PREFIX [scope=NAME] [ttl=DURATION] [# comment] on each line
+    /// Read a file: PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment] on each line
     Import {
         #[command(flatten)]
         what: ImportArgs,
-        /// Scope of lines that give none
-        #[arg(long, default_value = "smtp", value_parser = scope)]
-        scope: Scope,
-        /// Go past the guardrails
-        #[arg(long)]
-        force: bool,
+        #[command(flatten)]
+        how: DenyArgs,
     },
+    /// Keep what was denied with --confirm-within
+    Confirm {
+        /// Which change, as `pending` shows it; without any, the only one
+        #[arg(value_name = "ID")]
+        ids: Vec<u64>,
+        /// Every change that waits
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Show what waits to be confirmed
+    Pending,
     #[command(flatten)]
     Other(ListCommand),
+}
+
+/// How sources are denied.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DenyArgs {
+    /// Ports that are closed: mx, submission, smtp, tcp or all
+    #[arg(long, default_value = "smtp", value_parser = scope)]
+    pub scope: Scope,
+    /// Only count what would be dropped
+    #[arg(long)]
+    pub observe: bool,
+    /// Undo it by itself after this long (1s to 1h), unless `deny confirm` comes first
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
+    pub confirm_within: Option<Duration>,
+    /// Go past the guardrails
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

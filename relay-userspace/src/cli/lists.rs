@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use relay_common::entry::{List, Scope};
+use relay_common::entry::List;
 
-use super::args::{AddArgs, AllowCommand, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand};
+use super::args::{
+    AddArgs, AllowCommand, DenyArgs, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand,
+};
 use super::called;
 use super::output::{counted, expiry, table};
 use super::session::{Exit, Failure, Session};
@@ -16,18 +18,23 @@ use crate::edge::server::IMPORT_BYTES_MAX;
 
 pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
     match command {
-        DenyCommand::Add { what, scope, force } => add(List::Deny, what, scope, force, on).await,
-        DenyCommand::Import { what, scope, force } => {
-            import(List::Deny, what, scope, force, on).await
+        DenyCommand::Add { what, how } => add(List::Deny, what, how, on).await,
+        DenyCommand::Import { what, how } => import(List::Deny, what, how, on).await,
+        DenyCommand::Confirm { ids, all } => {
+            let request = ConfirmRequest { ids, all };
+            let changed: Changed = on.edge.post("/v1/pending/confirm", &request).await?;
+            tell(List::Deny, None, &changed, on)
         }
+        DenyCommand::Pending => pending(on).await,
         DenyCommand::Other(command) => other(List::Deny, command, on).await,
     }
 }
 
 pub(super) async fn allow(command: AllowCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
+    let how = |scope| DenyArgs { scope, observe: false, confirm_within: None, force: false };
     match command {
-        AllowCommand::Add { what, scope } => add(List::Allow, what, scope, false, on).await,
-        AllowCommand::Import { what, scope } => import(List::Allow, what, scope, false, on).await,
+        AllowCommand::Add { what, scope } => add(List::Allow, what, how(scope), on).await,
+        AllowCommand::Import { what, scope } => import(List::Allow, what, how(scope), on).await,
         AllowCommand::Other(command) => other(List::Allow, command, on).await,
     }
 }
@@ -35,27 +42,49 @@ pub(super) async fn allow(command: AllowCommand, on: &mut Session<'_>) -> Result
 async fn add(
     list: List,
     what: AddArgs,
-    scope: Scope,
-    force: bool,
+    how: DenyArgs,
     on: &mut Session<'_>,
 ) -> Result<Exit, Failure> {
     let request = AddRequest {
         prefixes: what.prefixes,
-        scope,
+        scope: how.scope,
         ttl_s: what.ttl.map(|ttl| ttl.as_secs()),
+        observe: how.observe,
         comment: what.reason,
-        force,
+        force: how.force,
+        confirm_within_s: how.confirm_within.map(|within| within.as_secs()),
         session: on.from,
     };
     let changed = on.edge.add(list, &request).await?;
     tell(list, None, &changed, on)
 }
 
+async fn pending(on: &mut Session<'_>) -> Result<Exit, Failure> {
+    let waiting: Vec<Pending> = on.edge.get("/v1/pending").await?;
+    let wall_s = on.wall_s;
+    on.show(&waiting, |waiting, out| {
+        if waiting.is_empty() {
+            return writeln!(out, "nothing waits to be confirmed");
+        }
+        let rows = waiting.iter().map(|it| {
+            let ends = expiry(Some(it.until), wall_s);
+            vec![
+                it.id.to_string(),
+                it.source.clone(),
+                it.rows.to_string(),
+                it.made.to_string(),
+                ends,
+            ]
+        });
+        table(out, Some(&["ID", "SOURCE", "ENTRIES", "MADE", "ENDS"]), rows)
+    })?;
+    Ok(Exit::Done)
+}
+
 async fn import(
     list: List,
     what: ImportArgs,
-    scope: Scope,
-    force: bool,
+    how: DenyArgs,
     on: &mut Session<'_>,
 ) -> Result<Exit, Failure> {
     let from_input = what.file == Path::new("-");
@@ -75,7 +104,15 @@ async fn import(
     }
     let file_name = what.file.file_name().map(|name| name.to_string_lossy().into_owned());
     let name = what.name.or(file_name.filter(|_| !from_input)).unwrap_or_else(|| "stdin".into());
-    let query = ImportQuery { name, scope, replace: what.replace, force, session: on.from };
+    let query = ImportQuery {
+        name,
+        scope: how.scope,
+        replace: what.replace,
+        observe: how.observe,
+        force: how.force,
+        confirm_within_s: how.confirm_within.map(|within| within.as_secs()),
+        session: on.from,
+    };
     let changed = match on.edge.import(list, &query, text.into()).await {
         Err(crate::control::client::ClientError::Problem(problem)) if !on.json => {
             // The first is in the message itself.
@@ -126,6 +163,11 @@ fn tell(
         }
         writeln!(out, "{}: {}", called(list), parts.join(", "))
     })?;
+    if let Some(pending) = changed.pending.as_ref().filter(|_| !on.json) {
+        let Pending { id, until, .. } = pending;
+        let ends = expiry(Some(*until), on.wall_s);
+        writeln!(on.out, "it ends {ends}, unless you confirm it: postern deny confirm {id}")?;
+    }
     if changed.shadowed > 0 {
         let rows = counted(changed.shadowed, "entry has", "entries have");
         writeln!(on.err, "{rows} no effect, since the allow list covers more")?;
@@ -167,6 +209,11 @@ async fn pages(
     }
 }
 
+/// What a row closes, or would.
+pub(super) fn scope_of(row: &Row) -> String {
+    if row.observe { format!("{} (observed)", row.scope) } else { row.scope.to_string() }
+}
+
 async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Result<Exit, Failure> {
     const HEADER: [&str; 7] = ["PREFIX", "SCOPE", "REASON", "SOURCE", "RULE", "EXPIRES", "COMMENT"];
     let mut count = 0u64;
@@ -189,7 +236,7 @@ async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Resul
         let rows = page.rows.iter().map(|row| {
             vec![
                 row.prefix.to_string(),
-                row.scope.to_string(),
+                scope_of(row),
                 row.reason.to_string(),
                 row.source.clone(),
                 row.rule.clone(),

@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::lists::scope_of;
 use super::output::{counted, expiry, span, table};
 use super::session::{Exit, Failure, Session, exit_of};
 use crate::control::api::*;
 use crate::control::client::ClientError;
+use crate::edge::filter::Mode;
 
 /// Both answers, and what stands in the place of one that is missing.
 #[derive(Serialize)]
@@ -82,6 +84,13 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
     for interface in &edge.interfaces {
         say("interface", interface.to_string());
     }
+    if edge.observe {
+        say("NOTICE", "only observing: nothing is dropped (filter.observe)".to_owned());
+    }
+    if edge.syn_rate > 0 && edge.mode != Mode::Memory.name() {
+        let rate = edge.syn_rate;
+        say("limit", format!("{rate} connections a second from one source to the mail ports"));
+    }
     for (list, count) in &edge.entries {
         let sources = edge.sources.get(list).into_iter().flatten();
         let sources: Vec<String> =
@@ -101,6 +110,8 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
         (health.reattached, "times the filter was attached again"),
         (health.bans_capped, "bans refused by a cap"),
         (health.bans_protected, "bans refused by a guardrail"),
+        (health.list_full, "times a list was full"),
+        (health.bans_evicted, "bans ended early to make room"),
     ] {
         if count > 0 {
             ill.push(format!("{count} {what}"));
@@ -156,6 +167,9 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
             facts.extend(
                 edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)),
             );
+            facts.extend(
+                edge.observed_by_reason.iter().map(|(name, n)| named("observed by", name, n)),
+            );
         }
         if let Some(relay) = &both.relay {
             facts.extend(relay.counters.iter().map(|(name, n)| named("relay", name, n)));
@@ -167,9 +181,9 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
         writeln!(out)?;
         let rows = edge.rules.iter().map(|rule| {
             let last = rule.last_hit.map_or_else(String::new, |at| at.to_string());
-            vec![rule.rule.clone(), rule.packets.to_string(), last]
+            vec![rule.rule.clone(), rule.packets.to_string(), rule.observed.to_string(), last]
         });
-        table(out, Some(&["RULE", "PACKETS", "LAST HIT"]), rows)
+        table(out, Some(&["RULE", "PACKETS", "OBSERVED", "LAST HIT"]), rows)
     })?;
     Ok(exit)
 }
@@ -213,7 +227,11 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
     if !edge.agrees {
-        let should = if edge.desired == PacketVerdict::Denied { "deny" } else { "not deny" };
+        let should = match edge.desired {
+            PacketVerdict::Denied => "deny",
+            PacketVerdict::Observed => "only observe",
+            PacketVerdict::Pass | PacketVerdict::Allowed => "not deny",
+        };
         writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
     }
     if edge.bans > 0 {
@@ -225,12 +243,13 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         vec![
             found.list.to_string(),
             row.prefix.to_string(),
-            format!("{}{}", row.scope, if found.in_scope { "" } else { " (other ports)" }),
+            format!("{}{}", scope_of(row), if found.in_scope { "" } else { " (other ports)" }),
             row.rule.clone(),
             row.source.clone(),
             row.created.to_string(),
             expiry(row.expires, wall_s),
             found.packets.to_string(),
+            found.observed.to_string(),
             row.comment.clone(),
         ]
     });
@@ -244,6 +263,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         "EXPIRES",
         // Counted by rule, in the kernel: other entries of the rule have their part in it.
         "RULE'S PACKETS",
+        "OBSERVED",
         "COMMENT",
     ];
     table(out, Some(&header), rows)

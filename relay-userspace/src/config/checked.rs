@@ -10,6 +10,8 @@ use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 use relay_core::feed::{Format, Limits as FeedLimits};
 
+use crate::edge::filter::SynLimit;
+
 /// A whole, checked configuration. Made by [`super::load`] alone.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -73,10 +75,15 @@ pub struct Filter {
     /// For interfaces that say nothing of their own.
     pub allow_generic: bool,
     pub log_drops: bool,
+    /// Nothing is dropped; what would be is counted.
+    pub observe: bool,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,
     pub deny: Vec<IpNet>,
+    pub deny_observed: Vec<IpNet>,
+    /// `None`: off.
+    pub syn_limit: Option<SynLimit>,
 }
 
 /// An interface to guard.
@@ -246,6 +253,10 @@ pub struct Ban {
     pub scope: Scope,
     pub max_live: u32,
     pub max_new_per_minute: u32,
+    /// Bans are only observed.
+    pub observe: bool,
+    /// Where the list is full, the bans with the least time left end early.
+    pub make_room: bool,
 }
 
 #[derive(Debug, Clone)]

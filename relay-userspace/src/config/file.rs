@@ -48,10 +48,15 @@ pub(super) struct Filter {
     pub(super) allow_generic: Option<bool>,
     pub(super) attach: Vec<Spanned<Attach>>,
     pub(super) log_drops: Option<bool>,
+    pub(super) observe: Option<bool>,
     pub(super) pin_dir: Text,
     pub(super) max_entries: Number,
     pub(super) allow: Texts,
     pub(super) deny: Texts,
+    pub(super) deny_observed: Texts,
+    pub(super) syn_rate: Number,
+    pub(super) syn_burst: Number,
+    pub(super) syn_free: Number,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,6 +149,8 @@ pub(super) struct Ban {
     pub(super) scope: Text,
     pub(super) max_live: Number,
     pub(super) max_new_per_minute: Number,
+    pub(super) observe: Option<bool>,
+    pub(super) make_room: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -88,15 +88,21 @@ fn filter(filter: &Filter) -> Fields {
             ("allow_generic", Value::Boolean(of.allow_generic)),
         ]))
     });
+    let limit = filter.syn_limit.unwrap_or_default();
     vec![
         ("enforce", name_of(filter.enforce, &parse::ENFORCE)),
         ("attach", Value::Array(attach.collect())),
         ("allow_generic", Value::Boolean(filter.allow_generic)),
         ("log_drops", Value::Boolean(filter.log_drops)),
+        ("observe", Value::Boolean(filter.observe)),
         ("pin_dir", text(filter.pin_dir.display())),
         ("max_entries", number(filter.max_entries)),
         ("allow", texts(&filter.allow)),
         ("deny", texts(&filter.deny)),
+        ("deny_observed", texts(&filter.deny_observed)),
+        ("syn_rate", number(limit.per_s)),
+        ("syn_burst", number(limit.burst.max(1))),
+        ("syn_free", number(limit.free_per_s)),
     ]
 }
 
@@ -139,6 +145,8 @@ fn ban(ban: &Ban) -> Fields {
         ("scope", text(ban.scope)),
         ("max_live", number(ban.max_live)),
         ("max_new_per_minute", number(ban.max_new_per_minute)),
+        ("observe", Value::Boolean(ban.observe)),
+        ("make_room", Value::Boolean(ban.make_room)),
     ]
 }
 

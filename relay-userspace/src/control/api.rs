@@ -72,6 +72,8 @@ pub enum Code {
     Invalid,
     /// A guardrail, a cap or a conflict says no.
     Refused,
+    /// A list has no room.
+    Full,
     NotFound,
     Forbidden,
     TooLarge,
@@ -132,11 +134,17 @@ pub struct AddRequest {
     /// Lifetime in seconds; `None` = for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_s: Option<u64>,
+    /// Count what would be dropped, and drop nothing. Denials only.
+    #[serde(default)]
+    pub observe: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// Go past the guardrails.
     #[serde(default)]
     pub force: bool,
+    /// Seconds within which the change must be confirmed; it ends by itself otherwise. Denials only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_s: Option<u64>,
     /// The address the administrator is logged in from, which a deny must not cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<IpAddr>,
@@ -157,9 +165,36 @@ pub struct Changed {
     /// Prefixes that were to be removed and had no row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
+    /// The change ends by itself unless it is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
     /// Saved, but not yet enforced: what the maps said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+/// A change of the deny list that waits to be confirmed; one of `GET /v1/pending`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pending {
+    pub id: u64,
+    /// The source that its rows will have: `cli`, `import:NAME`.
+    pub source: String,
+    /// Rows that are in force until then.
+    pub rows: u64,
+    pub made: Time,
+    /// When it ends by itself.
+    pub until: Time,
+}
+
+/// `POST /v1/pending/confirm`: these changes are meant; without any, the only one that waits.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<u64>,
+    #[serde(default)]
+    pub all: bool,
 }
 
 /// A prefix without a row, and what covers it instead.
@@ -208,11 +243,14 @@ pub struct Row {
     pub prefix: IpNet,
     #[serde(with = "scope_name")]
     pub scope: Scope,
+    /// It counts what it would drop, and drops nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observe: bool,
     #[serde(with = "reason_name")]
     pub reason: Reason,
     /// What made the row: `cli`, `import drop.txt`, `dnsbl Spamhaus ZEN`.
     pub rule: String,
-    /// `cli`, `import:NAME`, `ban` or `config`.
+    /// `cli`, `import:NAME`, `ban`, `config`, or `unconfirmed:ID` for a [`Pending`] change.
     pub source: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
@@ -243,8 +281,14 @@ pub struct ImportQuery {
     /// Remove the rows of this source that the file no longer has.
     #[serde(default)]
     pub replace: bool,
+    /// Every line is only observed. Denials only.
+    #[serde(default)]
+    pub observe: bool,
     #[serde(default)]
     pub force: bool,
+    /// As in [`AddRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_s: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<IpAddr>,
 }

@@ -64,6 +64,9 @@ pub struct ExplainRow {
     pub in_scope: bool,
     /// Dropped by the row's rule, which other rows may share.
     pub packets: u64,
+    /// Observed by the row's rule: they would have been dropped.
+    #[serde(default)]
+    pub observed: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +96,13 @@ pub struct EdgeStatus {
     pub entries: BTreeMap<String, u64>,
     /// Rows by list, then by source.
     pub sources: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Which ports any deny entry closes.
+    /// Nothing is dropped; what would be is counted.
+    #[serde(default)]
+    pub observe: bool,
+    /// Connections a second that one source may open to the mail ports; 0 without a limit.
+    #[serde(default)]
+    pub syn_rate: u32,
+    /// Which ports are looked up: those that any deny entry speaks about, or that are limited.
     pub guarded: String,
     pub live_bans: u64,
     /// Counter slots in use, of 65,535.
@@ -192,6 +201,12 @@ pub struct Health {
     pub reattached: u64,
     pub bans_capped: u64,
     pub bans_protected: u64,
+    /// Times that a list had no room for what was asked for.
+    #[serde(default)]
+    pub list_full: u64,
+    /// Bans that ended early to make room for others.
+    #[serde(default)]
+    pub bans_evicted: u64,
 }
 
 /// `GET /v1/stats` of the edge.
@@ -201,6 +216,9 @@ pub struct EdgeStats {
     /// Packet counts by name, as the filter keeps them.
     pub packets: BTreeMap<String, u64>,
     pub dropped_by_reason: BTreeMap<String, u64>,
+    /// Packets that passed, and would have been dropped but for being observed only.
+    #[serde(default)]
+    pub observed_by_reason: BTreeMap<String, u64>,
     /// Rules with hits, most first.
     pub rules: Vec<RuleStats>,
 }
@@ -209,7 +227,11 @@ pub struct EdgeStats {
 #[serde(deny_unknown_fields)]
 pub struct RuleStats {
     pub rule: String,
+    /// Dropped, or let through by the allow list.
     pub packets: u64,
+    /// Would have been dropped.
+    #[serde(default)]
+    pub observed: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hit: Option<Time>,
 }

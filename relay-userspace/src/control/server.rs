@@ -254,7 +254,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = match self.code {
             Code::Invalid => StatusCode::BAD_REQUEST,
-            Code::Refused => StatusCode::CONFLICT,
+            Code::Refused | Code::Full => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Forbidden => StatusCode::FORBIDDEN,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -8,10 +8,12 @@ use relay_common::entry::{List, Scope};
 use relay_core::ban::{ladder, network_of};
 
 use super::clock::Now;
-use super::filter::Filter;
+use super::commit::commit;
+use super::desired::Claim;
+use super::filter::{Filter, family_of};
 use super::guard::check;
 use super::lines::check_text;
-use super::state::{Edge, commit};
+use super::state::Edge;
 use super::store::SOURCE_BAN;
 use crate::control::api::{BanAnswer, BanOutcome, BanRequest, Code, Problem, Row, Time};
 
@@ -43,7 +45,7 @@ impl<F: Filter> Edge<F> {
             tracing::warn!(%prefix, rule = request.rule, why, "ban refused by a guardrail");
             return Ok(answer(BanOutcome::Protected, why));
         }
-        if let Some(denied) = self.denied_already(prefix, request.scope, now.wall_s()) {
+        if let Some(denied) = self.denied_already(prefix, request.scope, now)? {
             return Ok(denied);
         }
         let live = usize::try_from(self.store.live_bans(now.wall_s())?).unwrap_or(usize::MAX);
@@ -56,7 +58,15 @@ impl<F: Filter> Edge<F> {
             }
             return Ok(answer(BanOutcome::Capped, why));
         }
-        self.new_ban(prefix, request)
+        let done = self.new_ban(prefix, request);
+        self.note_full(done)
+    }
+
+    /// The ban of a prefix that has not ended.
+    fn live_ban(&self, prefix: IpNet, now: Now) -> Result<Option<Row>, Problem> {
+        let rows = self.store.rows_on((List::Deny, prefix))?;
+        let is_live = |row: &Row| row.expires.is_none_or(|at| now.wall_s() < at.0);
+        Ok(rows.into_iter().find(|row| row.source == SOURCE_BAN && is_live(row)))
     }
 
     fn new_ban(&mut self, prefix: IpNet, request: &BanRequest) -> Result<BanAnswer, Problem> {
@@ -65,11 +75,12 @@ impl<F: Filter> Edge<F> {
         let duration = ladder::duration(&self.settings.bans, previous);
         let until = now.wall_s_after(duration);
         // A narrower ban that is still in force grows, and is never cut short.
-        let old = self.store.rows_on((List::Deny, prefix))?;
-        let old = old.iter().find(|row| row.source == SOURCE_BAN);
-        let old = old.filter(|row| row.expires.is_none_or(|at| now.wall_s() < at.0));
+        let observe = self.settings.observe_bans;
+        let old = self.live_ban(prefix, now)?;
+        let old = old.as_ref().filter(|row| row.observe == observe);
         let row = Row {
             prefix,
+            observe,
             scope: old.map_or(request.scope, |row| row.scope.union(request.scope)),
             reason: request.reason,
             rule: request.rule.clone(),
@@ -81,13 +92,26 @@ impl<F: Filter> Edge<F> {
             )),
         };
         let mut txn = self.store.begin()?;
+        let mut keys = BTreeSet::from([(List::Deny, prefix)]);
+        let family = family_of(&prefix);
+        let full = self.desired.is_full(List::Deny, family, self.filter.capacity())
+            && self.desired.get((List::Deny, prefix)).is_none();
+        let evicted =
+            if full && self.settings.make_room { txn.shortest_ban(family)? } else { None };
+        if let Some(evicted) = evicted {
+            txn.remove((List::Deny, evicted), Some(SOURCE_BAN))?;
+            keys.insert((List::Deny, evicted));
+        }
         txn.put(List::Deny, &row)?;
         txn.remember_ban(prefix, until, now.wall_s())?;
-        let keys = BTreeSet::from([(List::Deny, prefix)]);
         let committed = commit(txn, keys, &self.desired, self.filter.capacity(), now)?;
         let message = self.enforce(committed, now);
+        if let Some(evicted) = evicted {
+            self.health.bans_evicted += 1;
+            tracing::warn!(%evicted, %prefix, "a ban ended early to make room for another");
+        }
         tracing::info!(
-            %prefix, scope = %row.scope, reason = %row.reason, rule = row.rule,
+            %prefix, observe, scope = %row.scope, reason = %row.reason, rule = row.rule,
             evidence = row.comment, duration_s = duration.as_secs(), "banned"
         );
         Ok(BanAnswer {
@@ -108,7 +132,10 @@ impl<F: Filter> Edge<F> {
 
     fn ban_guardrail(&self, prefix: IpNet, request: &BanRequest) -> Option<String> {
         let wall_s = self.now().wall_s();
-        let protected = (self.protected)();
+        let mut protected = (self.protected)();
+        // Whoever merely holds a connection to the SSH port must not escape a ban by it.
+        let certain = (self.sessions)().into_iter().filter(|session| session.logged_in);
+        protected.ssh.extend(certain.map(|session| session.peer));
         if let Err(why) = check(prefix, request.scope, &protected, &self.desired, wall_s) {
             return Some(why.to_string());
         }
@@ -118,18 +145,28 @@ impl<F: Filter> Edge<F> {
         Some(format!("{} is on the allow list, by {allow}", source.addr()))
     }
 
-    /// The deny entry, of whatever source, that already closes all that is asked for.
-    fn denied_already(&self, prefix: IpNet, scope: Scope, wall_s: u64) -> Option<BanAnswer> {
-        let (by, claim) = self
-            .desired
-            .covering(List::Deny, prefix, wall_s)
-            .find(|(_, claim)| claim.scope.contains(scope))?;
-        Some(BanAnswer {
+    /// The deny entry, of whatever source, that already does all that is asked for.
+    fn denied_already(
+        &self,
+        prefix: IpNet,
+        scope: Scope,
+        now: Now,
+    ) -> Result<Option<BanAnswer>, Problem> {
+        let answer = |prefix, until| BanAnswer {
             outcome: BanOutcome::AlreadyBanned,
-            prefix: by,
-            until: claim.expires_s.map(Time),
+            prefix,
+            until,
             duration_s: None,
             message: None,
-        })
+        };
+        let observe = self.settings.observe_bans;
+        let does = |claim: &Claim| if observe { claim.speaks() } else { claim.scope };
+        let mut covering = self.desired.covering(List::Deny, prefix, now.wall_s());
+        if let Some((by, claim)) = covering.find(|(_, claim)| does(claim).contains(scope)) {
+            return Ok(Some(answer(by, claim.expires_s.map(Time))));
+        }
+        // A ban in force does not become one that is only observed, however narrow it is.
+        let enforced = self.live_ban(prefix, now)?.filter(|row| observe && !row.observe);
+        Ok(enforced.map(|row| answer(prefix, row.expires)))
     }
 }

@@ -3,8 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-use ipnet::IpNet;
-use relay_common::entry::{List, Scope};
+use relay_common::entry::List;
 use tokio::sync::oneshot;
 
 use super::feeds::{FeedReply, Incoming, Upload};
@@ -12,9 +11,10 @@ use super::filter::Filter;
 use super::lines::Line;
 use super::state::Edge;
 use crate::control::api::{
-    AddRequest, BanAnswer, BanRequest, Changed, Code, EdgeExplain, EdgeStats, EdgeStatus,
-    ExplainQuery, FeedAnswer, FeedRefresh, FeedReport, FeedsReport, FlushRequest, ImportQuery,
-    Judged, ListPage, ListQuery, Problem, RemoveRequest, StopRequest, Stopping, Validators,
+    AddRequest, BanAnswer, BanRequest, Changed, Code, ConfirmRequest, EdgeExplain, EdgeStats,
+    EdgeStatus, ExplainQuery, FeedAnswer, FeedRefresh, FeedReport, FeedsReport, FlushRequest,
+    ImportQuery, Judged, ListPage, ListQuery, Pending, Problem, RemoveRequest, StopRequest,
+    Stopping, Validators,
 };
 
 /// Requests that may wait for the owner; above it callers are told to come again.
@@ -25,9 +25,11 @@ type Reply<T> = oneshot::Sender<Result<T, Problem>>;
 enum Request {
     Add(List, AddRequest, Reply<Changed>),
     Import(List, ImportQuery, Vec<Line>, Reply<Changed>),
-    Replace(List, String, Vec<(IpNet, Scope)>, Reply<Changed>),
+    Replace(List, String, Vec<Line>, Reply<Changed>),
     Remove(List, RemoveRequest, Reply<Changed>),
     Flush(List, FlushRequest, Reply<Changed>),
+    Pending(Reply<Vec<Pending>>),
+    Confirm(ConfirmRequest, Reply<Changed>),
     Page(List, ListQuery, Reply<ListPage>),
     Ban(BanRequest, Reply<BanAnswer>),
     Explain(ExplainQuery, Reply<EdgeExplain>),
@@ -117,6 +119,8 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         }
         Request::Remove(list, request, reply) => drop(reply.send(edge.remove(list, &request))),
         Request::Flush(list, request, reply) => drop(reply.send(edge.flush(list, &request))),
+        Request::Pending(reply) => drop(reply.send(edge.pending_changes())),
+        Request::Confirm(request, reply) => drop(reply.send(edge.confirm(&request))),
         Request::Page(list, query, reply) => drop(reply.send(edge.page(list, &query))),
         Request::Ban(request, reply) => drop(reply.send(edge.ban(&request))),
         Request::Explain(query, reply) => drop(reply.send(edge.explain(&query))),
@@ -167,7 +171,7 @@ impl EdgeHandle {
         &self,
         list: List,
         source: impl Into<String>,
-        rows: Vec<(IpNet, Scope)>,
+        rows: Vec<Line>,
     ) -> Result<Changed, Problem> {
         self.ask(|reply| Request::Replace(list, source.into(), rows, reply)).await
     }
@@ -178,6 +182,15 @@ impl EdgeHandle {
 
     pub async fn flush(&self, list: List, request: FlushRequest) -> Result<Changed, Problem> {
         self.ask(|reply| Request::Flush(list, request, reply)).await
+    }
+
+    /// The changes that wait to be confirmed.
+    pub async fn pending(&self) -> Result<Vec<Pending>, Problem> {
+        self.ask(Request::Pending).await
+    }
+
+    pub async fn confirm(&self, request: ConfirmRequest) -> Result<Changed, Problem> {
+        self.ask(|reply| Request::Confirm(request, reply)).await
     }
 
     pub async fn page(&self, list: List, query: ListQuery) -> Result<ListPage, Problem> {

@@ -5,6 +5,9 @@
 //! Otherwise the scopes are united, and the entry ends when the *first* of the rows ends: the merge
 //! is made anew at that time, and if the daemon is dead by then, too little is closed, never too
 //! much.
+//!
+//! Rows that are only observed are merged apart from those that are enforced, and have no say in
+//! what these close, or until when. The entry of both counts by the rule that is enforced.
 
 use std::cmp::Reverse;
 
@@ -16,7 +19,10 @@ use super::clock::Now;
 /// What one row says about its prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// What is closed.
     pub scope: Scope,
+    /// What is only counted.
+    pub observed: Scope,
     pub reason: Reason,
     /// Counter slot of the row's rule.
     pub rule: u32,
@@ -25,7 +31,24 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn is_live(&self, wall_s: u64) -> bool {
+    /// The claim of one row.
+    pub fn of_row(
+        scope: Scope,
+        observe: bool,
+        reason: Reason,
+        rule: u32,
+        expires_s: Option<u64>,
+    ) -> Self {
+        let (scope, observed) = if observe { (Scope::NONE, scope) } else { (scope, Scope::NONE) };
+        Self { scope, observed, reason, rule, expires_s }
+    }
+
+    /// All that it speaks about.
+    pub fn speaks(&self) -> Scope {
+        self.scope.union(self.observed)
+    }
+
+    pub(super) fn is_live(&self, wall_s: u64) -> bool {
         self.expires_s.is_none_or(|at| wall_s < at)
     }
 
@@ -44,7 +67,7 @@ impl Claim {
             rule: self.rule,
             reason: self.reason as u8,
             scope: self.scope,
-            observed: Scope::NONE,
+            observed: self.observed,
             prefix_len: prefix.prefix_len(),
         })
     }
@@ -61,19 +84,31 @@ pub fn boot_expiry_s(expires_s: Option<u64>, now: Now) -> Option<u32> {
 
 /// The one claim that stands for all live rows of a prefix; `None` when none is live.
 pub fn merge(rows: &[Claim], wall_s: u64) -> Option<Claim> {
-    let live = || rows.iter().filter(|row| row.is_live(wall_s));
-    let scope = live().fold(Scope::NONE, |all, row| all.union(row.scope));
+    let enforced = merge_by(rows, wall_s, |row| row.scope);
+    let observed = merge_by(rows, wall_s, |row| row.observed);
+    let (Some(enforced), Some(observed)) = (&enforced, &observed) else {
+        return enforced.or(observed);
+    };
+    Some(Claim { observed: observed.observed.without(enforced.scope), ..enforced.clone() })
+}
+
+/// Merges the live rows of which `said` is not empty.
+fn merge_by(rows: &[Claim], wall_s: u64, said: fn(&Claim) -> Scope) -> Option<Claim> {
+    let live = || rows.iter().filter(|row| row.is_live(wall_s) && said(row) != Scope::NONE);
     let last_end = live().map(Claim::end).max()?;
+    let scope = live().fold(Scope::NONE, |all, row| all.union(row.scope));
+    let observed = live().fold(Scope::NONE, |all, row| all.union(row.observed));
+    let all = Claim { scope, observed, ..live().next()?.clone() };
     // Among equals the order of rows must not matter, or two merges would differ.
     let dominant = live()
-        .filter(|row| row.scope.contains(scope) && row.end() == last_end)
+        .filter(|row| said(row).contains(said(&all)) && row.end() == last_end)
         .min_by_key(|row| (row.reason, row.rule));
     if let Some(row) = dominant {
         return Some(row.clone());
     }
     let longest = live().min_by_key(|row| (Reverse(row.end()), row.reason, row.rule))?;
     let expires_s = live().filter_map(|row| row.expires_s).min();
-    Some(Claim { scope, expires_s, ..longest.clone() })
+    Some(Claim { scope, observed, expires_s, ..longest.clone() })
 }
 
 #[cfg(test)]
@@ -83,14 +118,18 @@ mod tests {
     use super::*;
 
     fn claim() -> impl Strategy<Value = Claim> {
-        (1u8..16, 0usize..Reason::ALL.len(), 1u32..6, prop::option::of(0u64..40)).prop_map(
-            |(bits, reason, rule, expires_s)| Claim {
-                scope: Scope::from_bits(bits),
-                reason: Reason::ALL[reason],
-                rule,
-                expires_s,
+        let observe = prop::bool::weighted(0.3);
+        (1u8..16, observe, 0usize..Reason::ALL.len(), 1u32..6, prop::option::of(0u64..40)).prop_map(
+            |(bits, observe, reason, rule, expires_s)| {
+                Claim::of_row(Scope::from_bits(bits), observe, Reason::ALL[reason], rule, expires_s)
             },
         )
+    }
+
+    fn observed_at(rows: &[Claim], wall_s: u64) -> Scope {
+        rows.iter()
+            .filter(|row| row.is_live(wall_s))
+            .fold(Scope::NONE, |all, row| all.union(row.observed))
     }
 
     fn union_at(rows: &[Claim], wall_s: u64) -> Scope {
@@ -135,13 +174,37 @@ mod tests {
             }
         }
 
+        /// Observed rows change nothing about what is closed, and until when.
+        #[test]
+        fn what_is_observed_neither_closes_nor_opens(
+            rows in prop::collection::vec(claim(), 0..6),
+            now in 0u64..40,
+        ) {
+            let enforced: Vec<Claim> =
+                rows.iter().filter(|row| row.scope != Scope::NONE).cloned().collect();
+            let alone = merge(&enforced, now);
+            let merged = merge(&rows, now);
+            let closes = |claim: &Option<Claim>| {
+                let claim = claim.as_ref().filter(|claim| claim.scope != Scope::NONE)?;
+                Some((claim.scope, claim.expires_s, claim.reason, claim.rule))
+            };
+            prop_assert_eq!(closes(&merged), closes(&alone));
+            let closed = alone.map_or(Scope::NONE, |claim| claim.scope);
+            prop_assert_eq!(
+                merged.map_or(Scope::NONE, |claim| claim.observed),
+                observed_at(&rows, now).without(closed)
+            );
+        }
+
         #[test]
         fn the_order_of_rows_does_not_matter(
             rows in prop::collection::vec(claim(), 0..6).prop_shuffle(),
             now in 0u64..40,
         ) {
             let mut sorted = rows.clone();
-            sorted.sort_by_key(|row| (row.rule, row.reason, row.scope.bits(), row.expires_s));
+            sorted.sort_by_key(|row| {
+                (row.rule, row.reason, row.scope.bits(), row.observed.bits(), row.expires_s)
+            });
             prop_assert_eq!(merge(&rows, now), merge(&sorted, now));
         }
 

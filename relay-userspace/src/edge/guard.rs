@@ -7,18 +7,22 @@ use relay_common::entry::Scope;
 use relay_core::ban::guardrails::{self, Guardrail, Protected};
 use relay_core::prefix::host;
 
+use super::sshd::SshSession;
 use super::wanted::Desired;
 
-/// The addresses that must stay reachable, with the one the administrator who asks is logged in
-/// from: that one matters only to a scope that reaches SSH.
-pub(super) fn with_session(
+/// The addresses that must stay reachable, with those from which somebody is connected over SSH,
+/// the administrator who asks among them: these matter only to a scope that reaches the port.
+pub(super) fn with_sessions(
     protected: &Protected,
-    session: Option<IpAddr>,
+    sessions: &[SshSession],
+    own: Option<IpAddr>,
     scope: Scope,
 ) -> Protected {
     let mut protected = protected.clone();
     let reaches_ssh = scope.intersects(Scope::of_tcp_port(22));
-    protected.administrators.extend(session.filter(|_| reaches_ssh));
+    protected.administrators.extend(own.filter(|_| reaches_ssh));
+    let reached = sessions.iter().filter(|it| scope.intersects(Scope::of_tcp_port(it.port)));
+    protected.ssh.extend(reached.map(|it| it.peer));
     protected
 }
 
@@ -40,6 +44,7 @@ pub(super) fn check(
         &protected.inside_hosts,
         &protected.proxies,
         &protected.administrators,
+        &protected.ssh,
     ];
     let within = addresses.into_iter().flatten().map(|&address| host(address));
     let allow: Vec<IpNet> = within

@@ -1,6 +1,6 @@
 //! The text form of a list: one line an entry, as files are imported and exported.
 //!
-//! `PREFIX [scope=NAME] [ttl=DURATION] [# comment]`; blank lines and lines of comment alone are
+//! `PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment]`; blank lines and lines of comment alone are
 //! skipped. All wrong lines are reported, up to a limit, and one is enough to refuse the file.
 
 use std::fmt::Write as _;
@@ -14,18 +14,31 @@ use crate::control::api::{Code, Problem, Row, TEXT_BYTES_MAX, scope_name};
 
 /// Wrong lines that one refusal names.
 const WRONG_LINES_MAX: usize = 20;
+/// The word for what is only observed.
+const OBSERVE: &str = "observe";
 /// The longest line there can be: a prefix, its options and a comment.
 const LINE_BYTES_MAX: usize = 1024;
 
 /// One line as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Its number in the file, from 1.
-    pub number: usize,
+    /// Its number in the file, from 1; 0 for what stands in no file.
+    pub number: u32,
     pub prefix: IpNet,
     pub scope: Option<Scope>,
     pub ttl: Option<Duration>,
-    pub comment: String,
+    /// Counts what it would drop, and drops nothing.
+    pub observe: bool,
+    /// There may be a million, so no longer than it is.
+    pub comment: Box<str>,
+}
+
+impl Line {
+    /// A line that stands in no file.
+    pub fn new(prefix: IpNet, scope: Scope) -> Self {
+        let (number, ttl, observe, comment) = (0, None, false, Box::default());
+        Self { number, prefix, scope: Some(scope), ttl, observe, comment }
+    }
 }
 
 /// Reads a whole file, or says which lines are wrong.
@@ -35,7 +48,10 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Line>, Problem> {
     let mut wrong_count = 0u64;
     for (index, raw) in text.split(|&byte| byte == b'\n').enumerate() {
         match parse_line(raw) {
-            Ok(Some(line)) => lines.push(Line { number: index + 1, ..line }),
+            Ok(Some(line)) => {
+                let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+                lines.push(Line { number, ..line });
+            }
             Ok(None) => {}
             Err(why) => {
                 wrong_count += 1;
@@ -53,7 +69,7 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Line>, Problem> {
                 n => format!("; {n} more wrong {}", if n == 1 { "line" } else { "lines" }),
             };
             Err(Problem::new(Code::Invalid, format!("{first}{more}; nothing was imported"))
-                .remedy("a line is: PREFIX [scope=NAME] [ttl=DURATION] [# comment]")
+                .remedy("a line is: PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment]")
                 .details(wrong))
         }
     }
@@ -69,23 +85,30 @@ fn parse_line(raw: &[u8]) -> Result<Option<Line>, String> {
     let (entry, comment) = text.split_once('#').unwrap_or((text, ""));
     let comment = comment.trim();
     check_text("comment", comment)?;
-    // Options are words with an equals sign; what stands before them is the prefix, which may have
-    // spaces of its own (`192.168.0.0 / 255.255.0.0`).
+    // Options are words with an equals sign, and `observe`; what stands before them is the prefix,
+    // which may have spaces of its own (`192.168.0.0 / 255.255.0.0`).
+    let is_option = |word: &&str| word.contains('=') || *word == OBSERVE;
     let mut words: Vec<&str> = entry.split_whitespace().collect();
-    let first_option = words.iter().position(|word| word.contains('=')).unwrap_or(words.len());
+    let first_option = words.iter().position(is_option).unwrap_or(words.len());
     let options = words.split_off(first_option);
     if words.is_empty() && options.is_empty() {
         return Ok(None);
     }
     let prefix = prefix::parse(&words.join(" ")).map_err(|error| error.to_string())?;
-    let mut line = Line { number: 0, prefix, scope: None, ttl: None, comment: comment.to_owned() };
+    let (scope, ttl, observe) = (None, None, false);
+    let mut line = Line { number: 0, prefix, scope, ttl, observe, comment: comment.into() };
     for option in options {
         match option.split_once('=') {
+            None if option == OBSERVE && !line.observe => line.observe = true,
             Some(("scope", name)) if line.scope.is_none() => {
                 line.scope = Some(scope_name::parse(name)?);
             }
             Some(("ttl", text)) if line.ttl.is_none() => line.ttl = Some(parse_ttl(text)?),
-            _ => return Err(format!("{option:?} is not scope=NAME or ttl=DURATION, given once")),
+            _ => {
+                return Err(format!(
+                    "{option:?} is not scope=NAME, ttl=DURATION or observe, given once"
+                ));
+            }
         }
     }
     Ok(Some(line))
@@ -140,6 +163,9 @@ pub fn format(row: &Row, wall_s: u64) -> String {
         // A row in its last moment still has a line that can be read back.
         let _ = write!(line, " ttl={}s", expires.0.saturating_sub(wall_s).max(1));
     }
+    if row.observe {
+        let _ = write!(line, " {OBSERVE}");
+    }
     if !row.comment.is_empty() {
         let _ = write!(line, " # {}", row.comment);
     }
@@ -157,7 +183,7 @@ mod tests {
     #[test]
     fn a_file_is_read_with_everything_a_line_may_have() {
         let text = b"# a list\n\n192.0.2.0/24\r\n2001:db8::1 scope=mx ttl=1h # abuse # again\n\
-                     192.168.0.0 / 255.255.0.0 ttl=10min\n::ffff:198.51.100.7";
+                     192.168.0.0 / 255.255.0.0 observe ttl=10min\n::ffff:198.51.100.7";
         let lines = parse("drop.txt", text).unwrap();
         let prefixes: Vec<String> = lines.iter().map(|line| line.prefix.to_string()).collect();
         assert_eq!(
@@ -166,18 +192,19 @@ mod tests {
         );
         assert_eq!(lines[1].scope, Some(Scope::MX));
         assert_eq!(lines[1].ttl, Some(Duration::from_secs(3600)));
-        assert_eq!(lines[1].comment, "abuse # again");
+        assert_eq!(&*lines[1].comment, "abuse # again");
+        assert!(lines[2].observe && !lines[1].observe);
         assert_eq!(lines[2].ttl, Some(Duration::from_secs(600)));
     }
 
     #[test]
     fn each_wrong_line_is_named_with_its_value() {
         let text = b"192.0.2.0/24\n10.0.0.1/8\n192.0.2.1 scope=ftp\n192.0.2.1 ttl=0s\n\
-                     192.0.2.1 ttl=1h ttl=2h\nscope=mx\n\xff\n192.0.2.1 # \x1b[2J\nfoo";
+                     192.0.2.1 ttl=1h ttl=2h\nscope=mx\n\xff\n192.0.2.1 # \x1b[2J\nfoo\n192.0.2.1 observe observe";
         let problem = parse("drop.txt", text).unwrap_err();
         assert_eq!(problem.code, Code::Invalid);
         assert!(problem.message.starts_with("drop.txt:2: \"10.0.0.1/8\""), "{problem}");
-        assert!(problem.message.contains("7 more wrong lines"), "{problem}");
+        assert!(problem.message.contains("8 more wrong lines"), "{problem}");
         for (detail, part) in problem.details.iter().zip([
             "drop.txt:2: \"10.0.0.1/8\" has bits set beyond its length; the network is 10.0.0.0/8",
             "drop.txt:3: \"ftp\"",
@@ -187,6 +214,7 @@ mod tests {
             "drop.txt:7: \"\u{fffd}\" is not UTF-8",
             "drop.txt:8: the comment has control characters",
             "drop.txt:9: \"foo\"",
+            "drop.txt:10: \"observe\"",
         ]) {
             assert!(detail.starts_with(part), "{detail}");
         }
@@ -219,13 +247,14 @@ mod tests {
         #[test]
         fn a_row_survives_export_and_import(
             bits in any::<u128>(), len in 0u8..=128, scope in 1u8..16,
-            left in prop::option::of(1u64..1_000_000), comment in "[a-z#=/ ]{0,20}",
+            left in prop::option::of(1u64..1_000_000), observe: bool, comment in "[a-z#=/ ]{0,20}",
         ) {
             let row = Row {
                 prefix: prefix::canonical_net(
                     IpNet::new(std::net::IpAddr::from(bits.to_be_bytes()), len).unwrap(),
                 ),
                 scope: Scope::from_bits(scope),
+                observe,
                 reason: Reason::Manual,
                 rule: "cli".into(),
                 source: "cli".into(),
@@ -237,7 +266,8 @@ mod tests {
             prop_assert_eq!(line.prefix, row.prefix);
             prop_assert_eq!(line.scope, Some(row.scope));
             prop_assert_eq!(line.ttl, left.map(Duration::from_secs));
-            prop_assert_eq!(line.comment, row.comment);
+            prop_assert_eq!(line.observe, row.observe);
+            prop_assert_eq!(&*line.comment, row.comment);
         }
 
         #[test]

@@ -7,8 +7,10 @@
 
 mod attachment;
 pub mod bans;
+mod batch;
 mod changes;
 pub mod clock;
+mod commit;
 pub mod contract;
 pub mod daemon;
 pub mod desired;
@@ -20,6 +22,7 @@ pub mod left_behind;
 pub mod lines;
 mod logins;
 pub mod memory;
+mod pending;
 pub mod protected;
 mod repairs;
 mod report;
@@ -28,6 +31,7 @@ pub mod serve;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
+pub mod sshd;
 pub mod state;
 pub mod stop;
 pub mod store;

@@ -10,6 +10,7 @@ use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
 
+use super::desired::Claim;
 use super::feeds::verdict_of;
 use super::filter::{Attachment, Filter, FilterError, Mode, State};
 use super::state::Edge;
@@ -40,6 +41,8 @@ impl<F: Filter> Edge<F> {
                 .map(|list| (list.name().to_owned(), self.desired.count(list)))
                 .into(),
             sources: sources.collect(),
+            observe: self.settings.modes.observes,
+            syn_rate: self.settings.modes.syn.map_or(0, |limit| limit.per_s),
             guarded: if guarded == Scope::NONE { "nothing".into() } else { guarded.to_string() },
             live_bans: self.store.live_bans(now.wall_s())?,
             rules,
@@ -63,30 +66,35 @@ impl<F: Filter> Edge<F> {
             ("dropped IPv4", totals.dropped(Family::V4)),
             ("dropped IPv6", totals.dropped(Family::V6)),
             ("dropped", of_both(Totals::dropped)),
+            ("dropped, limited", totals.limited()),
+            ("passed, observed only", of_both(Totals::observed)),
             ("malformed", totals.malformed()),
             ("later fragments", totals.later_fragments()),
         ];
-        let by_reason = Reason::ALL.map(|reason| (reason, totals.dropped_for(reason)));
+        let by_reason = |count: fn(&Totals, Reason) -> u64| -> BTreeMap<String, u64> {
+            let counts =
+                Reason::ALL.map(|reason| (reason.name().to_owned(), count(&totals, reason)));
+            counts.into_iter().filter(|(_, count)| *count > 0).collect()
+        };
         let mut rules = Vec::new();
         for (slot, rule) in self.store.rules()? {
             let hits = self.filter.rule_hits(slot)?;
-            if hits.hits > 0 {
+            if hits.hits + hits.observed > 0 {
                 rules.push(RuleStats {
                     rule,
                     packets: hits.hits,
+                    observed: hits.observed,
                     last_hit: self.wall_of_boot_s(hits.last_s),
                 });
             }
         }
-        rules.sort_by(|a, b| b.packets.cmp(&a.packets).then_with(|| a.rule.cmp(&b.rule)));
+        let rank = |of: &RuleStats| std::cmp::Reverse((of.packets, of.observed));
+        rules.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.rule.cmp(&b.rule)));
         rules.truncate(RULES_SHOWN_MAX);
         Ok(EdgeStats {
             packets: packets.map(|(name, count)| (name.to_owned(), count)).into(),
-            dropped_by_reason: by_reason
-                .into_iter()
-                .filter(|(_, count)| *count > 0)
-                .map(|(reason, count)| (reason.name().to_owned(), count))
-                .collect::<BTreeMap<_, _>>(),
+            dropped_by_reason: by_reason(Totals::dropped_for),
+            observed_by_reason: by_reason(Totals::observed_for),
             rules,
         })
     }
@@ -120,7 +128,8 @@ impl<F: Filter> Edge<F> {
                 for row in self.store.rows_on((list, prefix))? {
                     let hits = self.filter.rule_hits(self.store.slot_of(&row.rule)?)?;
                     let in_scope = row.scope.intersects(class);
-                    rows.push(ExplainRow { list, row, in_scope, packets: hits.hits });
+                    let (packets, observed) = (hits.hits, hits.observed);
+                    rows.push(ExplainRow { list, row, in_scope, packets, observed });
                 }
             }
         }
@@ -131,7 +140,7 @@ impl<F: Filter> Edge<F> {
             verdict,
             decided_by,
             desired,
-            agrees: (verdict == PacketVerdict::Denied) == (desired == PacketVerdict::Denied),
+            agrees: bite(verdict) == bite(desired),
             rows,
             feeds,
             bans: self.bans_counted(network_of(query.address), now)?,
@@ -147,13 +156,15 @@ impl<F: Filter> Edge<F> {
 
     /// The lists' own answer: allow beats deny, and any live entry that covers the source counts.
     fn desired_verdict(&self, source: IpNet, class: Scope, wall_s: u64) -> PacketVerdict {
-        let speaks = |list| {
-            self.desired.covering(list, source, wall_s).any(|(_, c)| c.scope.intersects(class))
+        let any = |list, said: fn(&Claim) -> Scope| {
+            self.desired.covering(list, source, wall_s).any(|(_, it)| said(it).intersects(class))
         };
-        if speaks(List::Allow) {
+        if any(List::Allow, |claim| claim.scope) {
             PacketVerdict::Allowed
-        } else if speaks(List::Deny) {
+        } else if any(List::Deny, |claim| claim.scope) && !self.settings.modes.observes {
             PacketVerdict::Denied
+        } else if any(List::Deny, Claim::speaks) {
+            PacketVerdict::Observed
         } else {
             PacketVerdict::Pass
         }
@@ -181,6 +192,15 @@ pub(super) fn interface_status(attachment: Attachment) -> Option<InterfaceStatus
         state: attachment.state.name().to_owned(),
         program_id: attachment.program_id,
     })
+}
+
+/// What a verdict does to a packet.
+fn bite(verdict: PacketVerdict) -> u8 {
+    match verdict {
+        PacketVerdict::Pass | PacketVerdict::Allowed => 0,
+        PacketVerdict::Observed => 1,
+        PacketVerdict::Denied => 2,
+    }
 }
 
 fn told(verdict: &Verdict) -> PacketVerdict {

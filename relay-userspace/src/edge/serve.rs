@@ -11,11 +11,12 @@ use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::{
     clock, daemon,
-    filter::{Filter, MapSizes},
+    filter::{Filter, MapSizes, Modes},
     kernel::{DropLog, Interface, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
+    lines::Line,
     memory::MemoryFilter,
-    protected, server,
+    protected, server, sshd,
     state::{Edge, EdgeSettings},
     stop::{self, Ending},
 };
@@ -56,6 +57,9 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
         Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit),
         Enforce::Userspace => {
             tracing::warn!("no kernel filter: denied sources are refused by the relay at accept");
+            if config.filter.syn_limit.is_some() {
+                tracing::warn!("filter.syn_rate is not held: only the kernel filter can");
+            }
             left_behind::end(&edge_dir, None)?;
             served.run(MemoryFilter::new(sizes(config))).map(|(_, ending)| ending)
         }
@@ -111,13 +115,20 @@ impl Served<'_> {
         let Self { config, runtime, stop, socket, relay } = self;
         let settings = EdgeSettings {
             bans: ban_policy(&config.ban),
+            observe_bans: config.ban.observe,
+            make_room: config.ban.make_room,
+            modes: modes(&config.filter),
             rows: configured_rows(&config.filter),
             feeds: config.feeds.clone(),
             ..EdgeSettings::new(config.server.edge_dir().join("lists.db"))
         };
+        if settings.modes.observes {
+            tracing::warn!("the filter only observes: nothing is dropped (filter.observe)");
+        }
         let configured = protected_by(config);
         let read_protected = Box::new(move || protected::read(&configured));
-        let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?;
+        let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?
+            .sparing_ssh(Box::new(sshd::reader()));
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
         let mut ending = Ending::Signal;
         let outcome = runtime.block_on(async {
@@ -140,12 +151,14 @@ impl Served<'_> {
     }
 }
 
-fn configured_rows(filter: &config::Filter) -> Vec<(List, Vec<(IpNet, Scope)>)> {
-    let rows = |prefixes: &[IpNet], scope| prefixes.iter().map(|&prefix| (prefix, scope)).collect();
-    vec![
-        (List::Allow, rows(&filter.allow, Scope::ALL)),
-        (List::Deny, rows(&filter.deny, Scope::SMTP)),
-    ]
+fn configured_rows(filter: &config::Filter) -> Vec<(List, Vec<Line>)> {
+    let of = |prefixes: &[IpNet], scope, observe| -> Vec<Line> {
+        let line = |&prefix| Line { observe, ..Line::new(prefix, scope) };
+        prefixes.iter().map(line).collect()
+    };
+    let denied = of(&filter.deny, Scope::SMTP, false).into_iter();
+    let denied = denied.chain(of(&filter.deny_observed, Scope::SMTP, true)).collect();
+    vec![(List::Allow, of(&filter.allow, Scope::ALL, false)), (List::Deny, denied)]
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -166,6 +179,10 @@ fn sizes(config: &Config) -> MapSizes {
         feeds_allow: feeds(List::Allow),
         feeds_deny: feeds(List::Deny),
     }
+}
+
+fn modes(filter: &config::Filter) -> Modes {
+    Modes { observes: filter.observe, syn: filter.syn_limit, ..Modes::default() }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {

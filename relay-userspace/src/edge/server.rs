@@ -29,6 +29,8 @@ pub fn router(edge: EdgeHandle) -> Router {
         .route("/v1/explain", get(explain))
         .route("/v1/judge", post(judge))
         .route("/v1/bans", post(ban))
+        .route("/v1/pending", get(pending))
+        .route("/v1/pending/confirm", post(confirm))
         .route("/v1/lists/{list}", get(page))
         .route("/v1/lists/{list}/entries", post(add))
         .route("/v1/lists/{list}/remove", post(remove))
@@ -103,6 +105,17 @@ async fn judge(State(edge): State<EdgeHandle>, Body(query): Body<ExplainQuery>) 
 
 async fn ban(State(edge): State<EdgeHandle>, Body(request): Body<BanRequest>) -> Answer<BanAnswer> {
     edge.ban(request).await.map(Json)
+}
+
+async fn pending(State(edge): State<EdgeHandle>) -> Answer<Vec<Pending>> {
+    edge.pending().await.map(Json)
+}
+
+async fn confirm(
+    State(edge): State<EdgeHandle>,
+    Body(request): Body<ConfirmRequest>,
+) -> Answer<Changed> {
+    edge.confirm(request).await.map(Json)
 }
 
 async fn page(

@@ -98,7 +98,9 @@ async fn lists_bans_and_reports_go_over_the_socket() {
         name: "a list & more.txt".into(),
         scope: Scope::SMTP,
         replace: false,
+        observe: false,
         force: false,
+        confirm_within_s: None,
         session: None,
     };
     let wrong = client.import(List::Deny, &import, "192.0.2.1\nnonsense\n".into()).await;

@@ -9,19 +9,21 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use relay_common::entry::{List, Scope};
+use relay_common::entry::{Entry, List, Scope};
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
 use thiserror::Error;
 
 use super::attachment::{LOOK_EVERY_MS, Watch};
-use super::changes::Txn;
 use super::clock::{Clock, Now};
-use super::desired::{Claim, merge};
+use super::commit::{Committed, commit, remove_expired};
+use super::desired::merge;
 use super::feeds::Feeds;
-use super::filter::{Filter, FilterError, MapSizes};
+use super::filter::{Filter, FilterError, Modes};
+use super::lines::Line;
 use super::repairs::{Repair, repairs};
+use super::sshd::SshSession;
 use super::store::{Key, Store, StoreError};
 use super::wanted::Desired;
 use crate::config::Feed;
@@ -31,6 +33,8 @@ use crate::control::api::{Code, Health, Problem};
 const CLOCK_STEP_MS: u128 = 1_500;
 /// After a failed write, how soon to try again.
 const RETRY_AFTER_MS: u64 = 5_000;
+/// Entries that are given to the filter at once.
+const BATCH_MAX: usize = 32_768;
 /// The longest sleep, so that a clock that was set and a lost interface are noticed.
 const WAKE_AFTER_MAX: Duration = Duration::from_millis(LOOK_EVERY_MS);
 
@@ -40,8 +44,14 @@ pub struct EdgeSettings {
     /// The database of lists.
     pub database: PathBuf,
     pub bans: BanPolicy,
+    /// Bans are only observed.
+    pub observe_bans: bool,
+    /// Where the list is full, a ban ends those with the least time left.
+    pub make_room: bool,
+    /// What the filter does beyond the lists.
+    pub modes: Modes,
     /// The rows of the configuration, the only ones of their source, by list.
-    pub rows: Vec<(List, Vec<(IpNet, Scope)>)>,
+    pub rows: Vec<(List, Vec<Line>)>,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
     pub feeds: Vec<Feed>,
@@ -53,13 +63,25 @@ impl EdgeSettings {
     pub fn new(database: PathBuf) -> Self {
         let reconcile_every = Duration::from_secs(60);
         let feeds_folder = database.with_file_name("feeds");
-        let (bans, rows, feeds) = (BanPolicy::default(), Vec::new(), Vec::new());
-        Self { database, bans, rows, reconcile_every, feeds, feeds_folder }
+        Self {
+            database,
+            bans: BanPolicy::default(),
+            observe_bans: false,
+            make_room: false,
+            modes: Modes::default(),
+            rows: Vec::new(),
+            reconcile_every,
+            feeds: Vec::new(),
+            feeds_folder,
+        }
     }
 }
 
 /// Reads which addresses must stay reachable, as of now.
 pub type ReadProtected = Box<dyn Fn() -> Protected + Send>;
+
+/// Reads who is connected over SSH, as of now.
+pub type ReadSessions = Box<dyn Fn() -> Vec<SshSession> + Send>;
 
 /// The lists, the maps, and what stands between them.
 pub struct Edge<F> {
@@ -67,6 +89,7 @@ pub struct Edge<F> {
     pub(super) filter: F,
     pub(super) clock: Clock,
     pub(super) protected: ReadProtected,
+    pub(super) sessions: ReadSessions,
     pub(super) settings: EdgeSettings,
     pub(super) desired: Desired,
     pub(super) feeds: Feeds,
@@ -88,13 +111,6 @@ impl<F> std::fmt::Debug for Edge<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Edge").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// Changes that are on disk and are now to be enforced.
-#[derive(Debug)]
-pub(super) struct Committed {
-    updates: Vec<(Key, Option<Claim>)>,
-    recycled: Vec<u32>,
 }
 
 impl<F: Filter> Edge<F> {
@@ -129,6 +145,7 @@ impl<F: Filter> Edge<F> {
             filter,
             clock,
             protected,
+            sessions: Box::new(Vec::new),
             caps: Caps::new(settings.bans.caps.clone()),
             settings,
             desired,
@@ -154,6 +171,12 @@ impl<F: Filter> Edge<F> {
         edge.filter.activate()?;
         edge.tell_attachments();
         Ok(edge)
+    }
+
+    /// Cuts off nobody who is connected over SSH by then.
+    #[must_use]
+    pub fn sparing_ssh(self, sessions: ReadSessions) -> Self {
+        Self { sessions, ..self }
     }
 
     /// Ends the edge and gives the filter back; the maps stay as they are.
@@ -189,15 +212,11 @@ impl<F: Filter> Edge<F> {
         if guarded_before.union(guarded) != guarded_before {
             self.guard(guarded_before.union(guarded), &mut failure);
         }
-        for key in keys {
-            let done = self.write(key, now);
-            if done.is_err() {
-                self.pending.insert(key);
-            } else {
-                self.pending.remove(&key);
-            }
-            self.note(done, &mut failure);
+        let failed = self.write_all(&keys, now, &mut failure);
+        for key in &keys {
+            self.pending.remove(key);
         }
+        self.pending.extend(failed);
         if guarded_before.union(guarded) != guarded {
             self.guard(guarded, &mut failure);
         }
@@ -217,6 +236,16 @@ impl<F: Filter> Edge<F> {
         }
     }
 
+    /// Counts a refusal for want of room.
+    pub(super) fn note_full<T>(&mut self, done: Result<T, Problem>) -> Result<T, Problem> {
+        if let Err(problem) = &done
+            && problem.code == Code::Full
+        {
+            self.health.list_full += 1;
+        }
+        done
+    }
+
     fn guard(&mut self, scope: Scope, failure: &mut Option<String>) {
         let done = self.filter.set_guarded(scope);
         self.note(done, failure);
@@ -224,12 +253,14 @@ impl<F: Filter> Edge<F> {
 
     fn note(&mut self, done: Result<(), FilterError>, failure: &mut Option<String>) {
         if let Err(error) = done {
+            let is_full = matches!(error, FilterError::Full { .. });
             let error = error.to_string();
             // One of a run is enough for the log; the status has the count.
             if failure.is_none() {
                 tracing::error!(%error, "writing the filter");
             }
             self.health.write_failures += 1;
+            self.health.list_full += u64::from(is_full);
             self.health.last_failure = Some(error.clone());
             failure.get_or_insert(error);
         }
@@ -241,6 +272,30 @@ impl<F: Filter> Edge<F> {
             Some(entry) => self.filter.put(list, prefix, entry),
             None => self.filter.remove(list, prefix).map(drop),
         }
+    }
+
+    /// Writes prefixes as they should be now: many at once, and one by one where that fails, so
+    /// that each failure is known. Returns those that could not be written.
+    fn write_all(&mut self, keys: &[Key], now: Now, failure: &mut Option<String>) -> Vec<Key> {
+        let mut failed = Vec::new();
+        for keys in keys.chunk_by(|a, b| a.0 == b.0).flat_map(|keys| keys.chunks(BATCH_MAX)) {
+            let entry_of = |key: &Key| self.desired.get(*key)?.entry(key.1, now);
+            let puts = keys.iter().filter_map(|key| Some((key.1, entry_of(key)?)));
+            let puts: Vec<(IpNet, Entry)> = puts.collect();
+            let list = keys[0].0;
+            let all_put = puts.len() > 1 && self.filter.put_all(list, &puts).is_ok();
+            for &key in keys {
+                if all_put && self.desired.get(key).and_then(|it| it.entry(key.1, now)).is_some() {
+                    continue;
+                }
+                let done = self.write(key, now);
+                if done.is_err() {
+                    failed.push(key);
+                }
+                self.note(done, failure);
+            }
+        }
+        failed
     }
 
     /// Does what is due: rows that ended, a clock that was set, writes to be repeated, drift.
@@ -294,6 +349,9 @@ impl<F: Filter> Edge<F> {
     fn expired(&mut self, now: Now) -> Result<Committed, Problem> {
         let txn = self.store.begin()?;
         let keys: BTreeSet<Key> = txn.expire(now.wall_s())?.into_iter().collect();
+        for id in txn.lapse(now.wall_s())? {
+            tracing::warn!(id, "denials were not confirmed in time, and are gone");
+        }
         commit(txn, keys, &self.desired, self.filter.capacity(), now)
     }
 
@@ -303,6 +361,8 @@ impl<F: Filter> Edge<F> {
         let every_ms = u64::try_from(self.settings.reconcile_every.as_millis()).unwrap_or(u64::MAX);
         self.next_reconcile_ms = now.boot_ms.saturating_add(every_ms);
         let mut failure = None;
+        let done = self.filter.set_modes(&self.settings.modes);
+        self.note(done, &mut failure);
         self.guard(self.guarded(), &mut failure);
         for list in List::ALL {
             match self.filter.entries(list) {
@@ -345,19 +405,16 @@ impl<F: Filter> Edge<F> {
         if !count_drift && !repairs.is_empty() {
             tracing::info!(%list, prefixes = repairs.len(), "the filter is brought to the lists");
         }
-        let mut still_pending = BTreeSet::new();
+        let mut keys = Vec::with_capacity(repairs.len());
         for Repair { prefix, drift } in repairs {
             let key = (list, prefix);
             if drift && count_drift && !self.pending.contains(&key) {
                 tracing::warn!(%list, %prefix, "the filter differed from the lists; repaired");
                 self.health.drift += 1;
             }
-            let done = self.write(key, now);
-            if done.is_err() {
-                still_pending.insert(key);
-            }
-            self.note(done, failure);
+            keys.push(key);
         }
+        let still_pending = self.write_all(&keys, now, failure);
         self.pending.retain(|(of, _)| *of != list);
         self.pending.extend(still_pending);
     }
@@ -372,36 +429,4 @@ pub enum OpenError {
     Configured { list: List, problem: Problem },
     #[error(transparent)]
     Filter(#[from] FilterError),
-}
-
-fn remove_expired(store: &mut Store, now: Now) -> Result<(), StoreError> {
-    let txn = store.begin()?;
-    txn.expire(now.wall_s())?;
-    txn.commit().map(drop)
-}
-
-/// Merges the touched prefixes anew, checks that there is room, and makes the transaction durable.
-pub(super) fn commit(
-    txn: Txn<'_>,
-    keys: BTreeSet<Key>,
-    desired: &Desired,
-    capacity: MapSizes,
-    now: Now,
-) -> Result<Committed, Problem> {
-    let mut updates = Vec::with_capacity(keys.len());
-    for key in keys {
-        let claim = merge(&txn.claims(key)?, now.wall_s());
-        if claim.as_ref() != desired.get(key) {
-            updates.push((key, claim));
-        }
-    }
-    desired.room(&updates, capacity)?;
-    Ok(Committed { updates, recycled: txn.commit()? })
-}
-
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        Self::new(Code::Storage, format!("{error}; nothing was changed"))
-            .remedy("see that the disk has room and the database can be written")
-    }
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::changes::Txn;
 use super::desired::Claim;
-use crate::control::api::{Row, Time};
+use crate::control::api::{Pending, Row, Time};
 
 /// Counter slots for rules. Slot 0 is shared by the rules that found none free.
 pub const RULE_SLOT_MAX: u32 = 65_535;
@@ -31,8 +31,12 @@ const HISTORY_OF_ONE_MAX: u64 = 100;
 /// The source of rows that bans make.
 pub const SOURCE_BAN: &str = "ban";
 
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
+/// The source of rows that wait to be confirmed, before their number.
+pub(super) const SOURCE_UNCONFIRMED: &str = "unconfirmed:";
+
+const SCHEMA_VERSION: i64 = 2;
+/// The tables of version 1; what came since stands in [`SINCE_VERSION_1`].
+const SCHEMA_1: &str = "
 CREATE TABLE entry (
     list INTEGER NOT NULL, prefix BLOB NOT NULL, source TEXT NOT NULL,
     scope INTEGER NOT NULL, reason INTEGER NOT NULL, rule INTEGER NOT NULL, rule_text TEXT NOT NULL,
@@ -46,6 +50,15 @@ CREATE TABLE rule (slot INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE history (network BLOB NOT NULL, ends_s INTEGER NOT NULL);
 CREATE INDEX history_network ON history (network, ends_s);
 CREATE INDEX history_ends ON history (ends_s);
+";
+/// `confirmed_s`: when a row that waits to be confirmed ends once it is; NULL for never.
+const SINCE_VERSION_1: &str = "
+ALTER TABLE entry ADD COLUMN observe INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE entry ADD COLUMN confirmed_s INTEGER;
+CREATE TABLE pending (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, replaces INTEGER NOT NULL,
+    made_s INTEGER NOT NULL, deadline_s INTEGER NOT NULL
+);
 ";
 
 /// Why the durable lists could not be read or written.
@@ -86,14 +99,15 @@ impl Store {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match found {
-            0 => {
-                let version = format!("PRAGMA user_version = {SCHEMA_VERSION};");
-                connection.execute_batch(&format!("BEGIN;{SCHEMA}{version}COMMIT;"))?;
-            }
-            SCHEMA_VERSION => {}
+        let older = match found {
+            0 => SCHEMA_1,
+            1 => "",
+            SCHEMA_VERSION => return Ok(Self { connection }),
             _ => return Err(StoreError::Version { found }),
-        }
+        };
+        let version = format!("PRAGMA user_version = {SCHEMA_VERSION};");
+        let steps = format!("BEGIN IMMEDIATE;{older}{SINCE_VERSION_1}{version}COMMIT;");
+        connection.execute_batch(&steps)?;
         Ok(Self { connection })
     }
 
@@ -105,7 +119,8 @@ impl Store {
     /// Calls `each` with every prefix and the claims on it, in order of list and prefix.
     pub fn for_each_key(&self, mut each: impl FnMut(Key, &[Claim])) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare(
-            "SELECT list, prefix, scope, reason, rule, expires_s FROM entry ORDER BY list, prefix",
+            "SELECT list, prefix, scope, observe, reason, rule, expires_s FROM entry \
+             ORDER BY list, prefix",
         )?;
         let mut found = statement.query([])?;
         let mut current: Option<Key> = None;
@@ -197,11 +212,12 @@ impl Store {
         Ok(unsigned(count))
     }
 
-    /// The second at which the next row ends.
+    /// The second at which the next row, or the wait for a confirmation, ends.
     pub fn next_expiry_s(&self) -> Result<Option<u64>, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT min(expires_s) FROM entry WHERE expires_s IS NOT NULL")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT min(at) FROM (SELECT min(expires_s) AS at FROM entry \
+             WHERE expires_s IS NOT NULL UNION ALL SELECT min(deadline_s) FROM pending)",
+        )?;
         let next: Option<i64> = statement.query_row([], |row| row.get(0))?;
         Ok(next.map(unsigned))
     }
@@ -215,6 +231,25 @@ impl Store {
         let limit = seconds(HISTORY_OF_ONE_MAX);
         let ends = statement.query_map(params![prefix_bytes(network), limit], |row| row.get(0))?;
         Ok(ends.map(|end| end.map(unsigned)).collect::<Result<_, _>>()?)
+    }
+
+    /// Changes that wait to be confirmed, oldest first.
+    pub fn pending(&self) -> Result<Vec<Pending>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, source, made_s, deadline_s, (SELECT count(*) FROM entry \
+             WHERE list = ?1 AND entry.source = ?2 || pending.id) FROM pending ORDER BY id",
+        )?;
+        let found =
+            statement.query_map(params![list_number(List::Deny), SOURCE_UNCONFIRMED], |row| {
+                Ok(Pending {
+                    id: unsigned(row.get(0)?),
+                    source: row.get(1)?,
+                    made: Time(unsigned(row.get(2)?)),
+                    until: Time(unsigned(row.get(3)?)),
+                    rows: unsigned(row.get(4)?),
+                })
+            })?;
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
     /// Rules and their counter slots.
@@ -234,28 +269,31 @@ impl Store {
 }
 
 pub(super) const ROW_COLUMNS: &str =
-    "prefix, source, scope, reason, rule_text, comment, created_s, expires_s";
+    "prefix, source, scope, observe, reason, rule_text, comment, created_s, expires_s";
 
 pub(super) fn row_of(row: &rusqlite::Row<'_>) -> Result<Row, StoreError> {
     Ok(Row {
         prefix: prefix_of(row.get_ref(0)?.as_blob().map_err(damaged)?)?,
         source: row.get(1)?,
         scope: Scope::from_bits(row.get(2)?),
-        reason: reason_of(row.get(3)?)?,
-        rule: row.get(4)?,
-        comment: row.get(5)?,
-        created: Time(unsigned(row.get(6)?)),
-        expires: row.get::<_, Option<i64>>(7)?.map(unsigned).map(Time),
+        observe: row.get(3)?,
+        reason: reason_of(row.get(4)?)?,
+        rule: row.get(5)?,
+        comment: row.get(6)?,
+        created: Time(unsigned(row.get(7)?)),
+        expires: row.get::<_, Option<i64>>(8)?.map(unsigned).map(Time),
     })
 }
 
+/// The columns from `first`: scope, observe, reason, rule, expires_s.
 pub(super) fn claim_of(row: &rusqlite::Row<'_>, first: usize) -> Result<Claim, StoreError> {
-    Ok(Claim {
-        scope: Scope::from_bits(row.get(first)?),
-        reason: reason_of(row.get(first + 1)?)?,
-        rule: row.get(first + 2)?,
-        expires_s: row.get::<_, Option<i64>>(first + 3)?.map(unsigned),
-    })
+    Ok(Claim::of_row(
+        Scope::from_bits(row.get(first)?),
+        row.get(first + 1)?,
+        reason_of(row.get(first + 2)?)?,
+        row.get(first + 3)?,
+        row.get::<_, Option<i64>>(first + 4)?.map(unsigned),
+    ))
 }
 
 pub(super) fn list_number(list: List) -> u8 {

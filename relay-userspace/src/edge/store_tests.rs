@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use relay_common::parse::Family;
 
 use super::*;
 use crate::edge::changes::Put;
@@ -11,6 +12,7 @@ fn row(prefix: &str, source: &str, rule: &str, expires: Option<u64>) -> Row {
     Row {
         prefix: prefix.parse().unwrap(),
         scope: Scope::SMTP,
+        observe: false,
         reason: Reason::Manual,
         rule: rule.into(),
         source: source.into(),
@@ -71,6 +73,64 @@ fn rows_outlive_the_process_and_a_newer_schema_is_refused() {
 }
 
 #[test]
+fn a_database_of_version_1_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lists.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(SCHEMA_1).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO rule VALUES (1, 'dnsbl X');
+         INSERT INTO entry VALUES
+             (1, x'04c000020018', 'ban', 1, 2, 1, 'dnsbl X', 'seen', 100, 900);
+         INSERT INTO history VALUES (x'04c000020920', 800);",
+    )
+    .unwrap();
+    drop(old);
+    for _ in 0..2 {
+        let store = Store::open(&path).unwrap();
+        let rows = store.page(List::Deny, None, None, 10).unwrap();
+        let kept = Row {
+            scope: Scope::MX,
+            reason: Reason::Dnsbl,
+            comment: "seen".into(),
+            ..row("192.0.2.0/24", "ban", "dnsbl X", Some(900))
+        };
+        assert_eq!(rows, [kept]);
+        assert_eq!(store.slot_of("dnsbl X").unwrap(), 1);
+        assert_eq!(store.ban_ends("192.0.2.9/32".parse().unwrap()).unwrap(), [800]);
+        assert_eq!(store.pending().unwrap(), []);
+        let version: i64 =
+            store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 2);
+    }
+}
+
+#[test]
+fn the_ban_with_the_least_time_left_is_found_among_those_that_stand_alone() {
+    let mut store = memory();
+    let txn = store.begin().unwrap();
+    assert_eq!(txn.shortest_ban(Family::V4).unwrap(), None);
+    drop(txn);
+    put(
+        &mut store,
+        List::Deny,
+        &[
+            row("192.0.2.1/32", "cli", "x", Some(10)),
+            row("192.0.2.2/32", "ban", "x", Some(20)),
+            row("192.0.2.2/32", "import:a", "x", None),
+            row("192.0.2.3/32", "ban", "x", Some(40)),
+            row("192.0.2.4/32", "ban", "x", Some(30)),
+            row("2001:db8::/64", "ban", "x", Some(15)),
+        ],
+    );
+    let txn = store.begin().unwrap();
+    let found = |family| txn.shortest_ban(family).unwrap().unwrap().to_string();
+    assert_eq!(found(Family::V4), "192.0.2.4/32");
+    assert_eq!(found(Family::V6), "2001:db8::/64");
+}
+
+#[test]
 fn pages_join_to_the_whole_list() {
     let mut store = memory();
     let rows: Vec<Row> = (0..25u8)
@@ -103,7 +163,8 @@ fn slots_are_kept_then_recycled_then_shared() {
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {RULE_SLOT_MAX}) \
              INSERT INTO rule SELECT i, 'r' || i FROM n;
-             INSERT INTO entry SELECT 1, CAST('x' || slot AS BLOB), 'cli', 1, 0, slot, text, '', 0, NULL \
+             INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment, \
+             created_s, expires_s) SELECT 1, CAST('x' || slot AS BLOB), 'cli', 1, 0, slot, text, '', 0, NULL \
              FROM rule WHERE slot > 1 AND slot <> 777;"
         ))
         .unwrap();

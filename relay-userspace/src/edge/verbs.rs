@@ -1,73 +1,50 @@
 //! What an administrator does to the lists: add, remove, flush, import, and read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
-use relay_core::ban::guardrails::Guardrail;
 use relay_core::prefix;
 
-use super::changes::Put;
-use super::clock::Now;
+use super::batch::{Batch, Care, REFUSALS_MAX};
+use super::commit::commit;
 use super::filter::Filter;
-use super::guard::{check, with_session};
 use super::lines::{Line, check_text};
-use super::state::{Edge, commit};
+use super::state::Edge;
 use super::store::{Key, SOURCE_BAN};
 use crate::control::api::{
     AddRequest, Changed, Code, FlushRequest, ImportQuery, ListPage, ListQuery, Missing,
-    PAGE_ROWS_MAX, PREFIXES_MAX, Problem, RemoveRequest, Row, Time,
+    PAGE_ROWS_MAX, PREFIXES_MAX, Problem, RemoveRequest,
 };
 
-/// Refused prefixes that one answer names.
-const REFUSALS_MAX: usize = 20;
-/// A longer lifetime is a typing error, and "for ever" has a form of its own.
-const TTL_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 const SOURCE_CLI: &str = "cli";
-
-/// Whom a change of the deny list must not hit.
-struct Care {
-    session: Option<IpAddr>,
-    force: bool,
-    /// Refuse entries that an allow entry leaves without effect.
-    refuse_shadowed: bool,
-    /// The file that is imported, and in which of its lines a prefix stands.
-    file: String,
-    lines: BTreeMap<IpNet, usize>,
-}
 
 impl<F: Filter> Edge<F> {
     /// Adds prefixes by hand: all of them, or none.
     pub fn add(&mut self, list: List, request: &AddRequest) -> Result<Changed, Problem> {
-        let now = self.now();
         let prefixes = parse_all(&request.prefixes)?;
         check_text("comment", &request.comment).map_err(invalid)?;
-        check_scope(request.scope)?;
-        let expires = expiry(request.ttl_s.map(Duration::from_secs), now).map_err(invalid)?;
-        let rows: Vec<Row> = prefixes
-            .into_iter()
-            .map(|prefix| Row {
-                prefix,
-                scope: request.scope,
-                reason: Reason::Manual,
-                rule: SOURCE_CLI.to_owned(),
-                source: SOURCE_CLI.to_owned(),
-                comment: request.comment.clone(),
-                created: Time(now.wall_s()),
-                expires,
-            })
-            .collect();
-        let care = Care {
-            session: request.session,
-            force: request.force,
-            refuse_shadowed: true,
-            file: String::new(),
-            lines: BTreeMap::new(),
+        let line = |prefix| Line {
+            ttl: request.ttl_s.map(Duration::from_secs),
+            comment: request.comment.as_str().into(),
+            ..Line::new(prefix, request.scope)
         };
-        self.check_rows(list, &rows, &care, now)?;
-        self.put_rows(list, &rows, None, now)
+        // The same prefix twice is one entry.
+        let prefixes: BTreeSet<IpNet> = prefixes.into_iter().collect();
+        let batch = Batch {
+            list,
+            source: SOURCE_CLI,
+            rule: SOURCE_CLI,
+            reason: Reason::Manual,
+            lines: prefixes.into_iter().map(line).collect(),
+            scope: request.scope,
+            observe: request.observe,
+            replaces: false,
+            confirm_within: request.confirm_within_s.map(Duration::from_secs),
+        };
+        let (session, force) = (request.session, request.force);
+        self.carry_out(&batch, &Care { session, force, refuse_shadowed: true, file: "" })
     }
 
     /// Adds the lines of a file as rows of the source `import:NAME`: all of them, or none.
@@ -75,154 +52,61 @@ impl<F: Filter> Edge<F> {
         &mut self,
         list: List,
         query: &ImportQuery,
-        lines: Vec<Line>,
+        mut lines: Vec<Line>,
     ) -> Result<Changed, Problem> {
-        let now = self.now();
         check_text("name", &query.name).map_err(invalid)?;
-        check_scope(query.scope)?;
         if query.name.is_empty() {
             return Err(invalid("an import needs a name".to_owned()));
         }
-        let source = format!("import:{}", query.name);
-        let rule = format!("import {}", query.name);
         // A prefix that stands twice in the file means what its last line says.
-        let mut rows = BTreeMap::new();
-        let mut numbers = BTreeMap::new();
-        for line in lines {
-            let row = Row {
-                prefix: line.prefix,
-                scope: line.scope.unwrap_or(query.scope),
-                reason: Reason::Import,
-                rule: rule.clone(),
-                source: source.clone(),
-                comment: line.comment,
-                created: Time(now.wall_s()),
-                expires: expiry(line.ttl, now).map_err(|why| {
-                    invalid(format!("{}:{}: {}: {why}", query.name, line.number, line.prefix))
-                })?,
-            };
-            rows.insert(line.prefix, row);
-            numbers.insert(line.prefix, line.number);
-        }
-        let rows: Vec<Row> = rows.into_values().collect();
-        // In a list of thousands a line without effect is no mistake of its author.
-        let care = Care {
-            session: query.session,
-            force: query.force,
-            refuse_shadowed: false,
-            file: query.name.clone(),
-            lines: numbers,
+        lines.sort_unstable_by_key(|line| (line.prefix, std::cmp::Reverse(line.number)));
+        lines.dedup_by_key(|line| line.prefix);
+        let batch = Batch {
+            list,
+            source: &format!("import:{}", query.name),
+            rule: &format!("import {}", query.name),
+            reason: Reason::Import,
+            lines,
+            scope: query.scope,
+            observe: query.observe,
+            replaces: query.replace,
+            confirm_within: query.confirm_within_s.map(Duration::from_secs),
         };
-        self.check_rows(list, &rows, &care, now)?;
-        self.put_rows(list, &rows, query.replace.then_some(source.as_str()), now)
+        // In a list of thousands a line without effect is no mistake of its author.
+        let (session, force) = (query.session, query.force);
+        self.carry_out(&batch, &Care { session, force, refuse_shadowed: false, file: &query.name })
     }
 
-    /// Makes `rows` the only rows of `source`: how the configuration's entries are kept in step.
+    /// Makes `lines` the only rows of `source`: how the configuration's entries are kept in step.
     /// The guardrails only warn: an address that has changed must not keep the gateway down.
     pub fn replace(
         &mut self,
         list: List,
         source: &str,
-        rows: Vec<(IpNet, Scope)>,
+        mut lines: Vec<Line>,
     ) -> Result<Changed, Problem> {
         let now = self.now();
-        let rows: Vec<Row> = rows
-            .into_iter()
-            .map(|(prefix, scope)| Row {
-                prefix,
-                scope,
-                reason: Reason::Manual,
-                rule: source.to_owned(),
-                source: source.to_owned(),
-                comment: String::new(),
-                created: Time(now.wall_s()),
-                expires: None,
-            })
-            .collect();
-        let care = Care {
-            session: None,
-            force: false,
-            refuse_shadowed: false,
-            file: String::new(),
-            lines: BTreeMap::new(),
+        lines.sort_by_key(|line| (line.prefix, line.observe));
+        // What is denied and observed, too, is denied.
+        lines.dedup_by_key(|line| line.prefix);
+        let batch = Batch {
+            list,
+            source,
+            rule: source,
+            reason: Reason::Manual,
+            lines,
+            scope: Scope::ALL,
+            observe: false,
+            replaces: true,
+            confirm_within: None,
         };
-        if let Err(problem) = self.check_rows(list, &rows, &care, now) {
+        if let Err(problem) = self.hold_to_guardrails(&batch, &Care::default(), now) {
             for why in problem.details {
                 tracing::warn!(source, why, "denied as configured, though it should be reachable");
             }
         }
-        self.put_rows(list, &rows, Some(source), now)
-    }
-
-    fn check_rows(&self, list: List, rows: &[Row], care: &Care, now: Now) -> Result<(), Problem> {
-        if list == List::Allow || care.force {
-            return Ok(());
-        }
-        let protected = (self.protected)();
-        let mut refused = Vec::new();
-        for row in rows {
-            let protected = with_session(&protected, care.session, row.scope);
-            let checked = check(row.prefix, row.scope, &protected, &self.desired, now.wall_s());
-            let shadowed = matches!(checked, Err(Guardrail::Allowed { .. }));
-            if shadowed && !care.refuse_shadowed {
-                continue;
-            }
-            if let Err(why) = checked {
-                refused.push((care.lines.get(&row.prefix), why));
-            }
-        }
-        let count = refused.len();
-        // In the order of the file, or of the command line.
-        refused.sort_by_key(|(line, _)| *line);
-        refused.truncate(REFUSALS_MAX);
-        let told = refused.into_iter().map(|(line, why)| match line {
-            Some(line) => format!("{}:{line}: {why}", care.file),
-            None => why.to_string(),
-        });
-        let refused: Vec<String> = told.collect();
-        let Some(first) = refused.first() else { return Ok(()) };
-        let more = if count > 1 { format!("; {} more like it", count - 1) } else { String::new() };
-        Err(Problem::new(Code::Refused, format!("{first}{more}; nothing was changed"))
-            .remedy("give a narrower prefix, or --force if it is meant")
-            .details(refused))
-    }
-
-    /// Writes rows in one transaction; with `only_of`, other rows of that source go.
-    fn put_rows(
-        &mut self,
-        list: List,
-        rows: &[Row],
-        only_of: Option<&str>,
-        now: Now,
-    ) -> Result<Changed, Problem> {
-        let mut changed = Changed::default();
-        let mut keys: BTreeSet<Key> = BTreeSet::new();
-        let mut txn = self.store.begin()?;
-        for row in rows {
-            match txn.put(list, row)? {
-                Put::Added => changed.added += 1,
-                Put::Updated => changed.updated += 1,
-                Put::Unchanged => continue,
-            }
-            keys.insert((list, row.prefix));
-            if list == List::Deny
-                && self.desired.allow_over(row.prefix, row.scope, now.wall_s()).is_some()
-            {
-                changed.shadowed += 1;
-            }
-        }
-        if let Some(source) = only_of {
-            let kept: BTreeSet<IpNet> = rows.iter().map(|row| row.prefix).collect();
-            for prefix in txn.prefixes(list, Some(source))? {
-                if !kept.contains(&prefix) {
-                    changed.removed += txn.remove((list, prefix), Some(source))?;
-                    keys.insert((list, prefix));
-                }
-            }
-        }
-        let committed = commit(txn, keys, &self.desired, self.filter.capacity(), now)?;
-        changed.warning = self.enforce(committed, now);
-        Ok(changed)
+        let done = self.put_batch(&batch, now);
+        self.note_full(done)
     }
 
     /// Lifts prefixes at once. Those without a row are named in the answer, and hinder nothing.
@@ -288,20 +172,8 @@ impl<F: Filter> Edge<F> {
     }
 }
 
-fn invalid(message: String) -> Problem {
+pub(super) fn invalid(message: String) -> Problem {
     Problem::new(Code::Invalid, message)
-}
-
-fn check_scope(scope: Scope) -> Result<(), Problem> {
-    if scope == Scope::NONE { Err(invalid("an entry needs a scope".to_owned())) } else { Ok(()) }
-}
-
-fn expiry(ttl: Option<Duration>, now: Now) -> Result<Option<Time>, String> {
-    match ttl {
-        Some(ttl) if ttl < Duration::from_secs(1) => Err("a lifetime is at least a second".into()),
-        Some(ttl) if ttl > TTL_MAX => Err("a lifetime is at most a hundred years".into()),
-        ttl => Ok(ttl.map(|ttl| Time(now.wall_s_after(ttl)))),
-    }
 }
 
 fn parse_all(texts: &[String]) -> Result<Vec<IpNet>, Problem> {

@@ -15,7 +15,7 @@ use crate::control::api::{Code, Problem};
 #[derive(Debug, Default)]
 pub(super) struct Desired {
     claims: BTreeMap<Key, Claim>,
-    /// Deny claims by the bits of their scope.
+    /// Deny claims by the bits of what they speak about, observed or not.
     scopes: [u64; 16],
     /// Prefixes by list and family.
     counts: BTreeMap<(List, Family), u64>,
@@ -27,7 +27,7 @@ impl Desired {
     }
 
     pub(super) fn set(&mut self, key: Key, claim: Option<Claim>) {
-        let scope_of = |claim: &Claim| usize::from(claim.scope.bits() & 15);
+        let scope_of = |claim: &Claim| usize::from(claim.speaks().bits() & 15);
         let counted = self.counts.entry((key.0, family_of(&key.1))).or_default();
         let before = match claim {
             Some(claim) => {
@@ -47,7 +47,7 @@ impl Desired {
         }
     }
 
-    /// The union of all deny scopes: packets of other classes need no lookup.
+    /// All that denies speak about, observed or not: packets of other classes need no lookup.
     pub(super) fn guarded(&self) -> Scope {
         let used = (0u8..).zip(self.scopes).filter(|(_, count)| *count > 0);
         used.fold(Scope::NONE, |all, (bits, _)| all.union(Scope::from_bits(bits)))
@@ -90,9 +90,18 @@ impl Desired {
 
     /// The allow entry that leaves a deny of this prefix and scope without effect.
     pub(super) fn allow_over(&self, prefix: IpNet, scope: Scope, wall_s: u64) -> Option<IpNet> {
+        if self.count(List::Allow) == 0 {
+            return None;
+        }
         self.covering(List::Allow, prefix, wall_s)
             .find(|(_, claim)| claim.scope.contains(scope))
             .map(|(prefix, _)| prefix)
+    }
+
+    /// Whether one more prefix of the family would be one too many.
+    pub(super) fn is_full(&self, list: List, family: Family, max: MapSizes) -> bool {
+        let count = self.counts.get(&(list, family)).copied().unwrap_or(0);
+        count >= u64::from(max.of(list))
     }
 
     /// Refuses changes that the maps have no room for, before anything is written. Lists that are
@@ -121,7 +130,7 @@ impl Desired {
                     "the {list} list would have {count} {family} prefixes, and there is room for \
                      {max}; nothing was changed"
                 );
-                return Err(Problem::new(Code::Refused, message)
+                return Err(Problem::new(Code::Full, message)
                     .remedy("remove entries, join prefixes, or raise filter.max_entries"));
             }
         }

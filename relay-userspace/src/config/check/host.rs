@@ -2,6 +2,7 @@
 
 use super::Check;
 use crate::config::{checked, file, parse};
+use crate::edge::filter::SynLimit;
 
 impl Check<'_> {
     pub(super) fn server(&mut self, file: &file::Server) -> Option<checked::Server> {
@@ -43,15 +44,21 @@ impl Check<'_> {
         );
         let allow = self.texts("filter.allow", &file.allow, &None, parse::prefix);
         let deny = self.texts("filter.deny", &file.deny, &None, parse::prefix);
+        let deny_observed =
+            self.texts("filter.deny_observed", &file.deny_observed, &None, parse::prefix);
+        let syn_limit = self.syn_limit(file, &default);
         Some(checked::Filter {
             enforce: enforce?,
             attach: attach?,
             allow_generic,
             log_drops: file.log_drops.or(default.log_drops).unwrap_or(false),
+            observe: file.observe.or(default.observe).unwrap_or(false),
             pin_dir: pin_dir?,
             max_entries: max_entries?,
             allow: allow?,
             deny: deny?,
+            deny_observed: deny_observed?,
+            syn_limit: syn_limit?,
         })
     }
 
@@ -77,6 +84,23 @@ impl Check<'_> {
         })?;
         let one = one.map(|interface| checked::Attach { interface, allow_generic: generic });
         Some(one.into_iter().chain(several).collect())
+    }
+
+    /// `None` inside: without a limit.
+    fn syn_limit(
+        &mut self,
+        file: &file::Filter,
+        default: &file::Filter,
+    ) -> Option<Option<SynLimit>> {
+        // Beyond these the bucket, in thousandths of a connection, would not hold them.
+        let per_s =
+            self.number("filter.syn_rate", &file.syn_rate, &default.syn_rate, 0..=1_000_000);
+        let burst =
+            self.number("filter.syn_burst", &file.syn_burst, &default.syn_burst, 1..=1_000_000);
+        let free = &default.syn_free;
+        let free_per_s = self.number("filter.syn_free", &file.syn_free, free, 0..=1_000_000_000);
+        let limit = SynLimit { per_s: per_s?, burst: burst?, free_per_s: free_per_s? };
+        Some((limit.per_s > 0).then_some(limit))
     }
 
     pub(super) fn tls(&mut self, file: &file::Tls) -> Option<checked::TlsFiles> {

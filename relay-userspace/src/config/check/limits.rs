@@ -31,6 +31,8 @@ impl Check<'_> {
             scope: scope?,
             max_live: max_live?,
             max_new_per_minute: max_new_per_minute?,
+            observe: file.observe.or(default.observe).unwrap_or(false),
+            make_room: file.make_room.or(default.make_room).unwrap_or(false),
         })
     }
 

@@ -206,11 +206,18 @@ impl Feeds {
 }
 
 impl<F: Filter> Edge<F> {
-    /// The traffic that has to be looked up: for the rows, and for the feeds.
+    /// The traffic that has to be looked up: for the rows and for the feeds, and the mail ports
+    /// while connections to them are limited.
     pub(super) fn guarded(&self) -> Scope {
         // Until it is known what feeds the filter holds, what they guard stays guarded.
         let feeds = self.feeds.guarded().or_else(|| self.filter.guarded().ok());
-        self.desired.guarded().union(feeds.unwrap_or(Scope::NONE))
+        self.guarded_with(feeds.unwrap_or(Scope::NONE))
+    }
+
+    /// The same, were this the traffic that feeds speak about.
+    pub(super) fn guarded_with(&self, feeds: Scope) -> Scope {
+        let limited = self.settings.modes.syn.map_or(Scope::NONE, |_| Scope::SMTP);
+        self.desired.guarded().union(feeds).union(limited)
     }
 
     /// Has feeds be read by a thread of their own from now on.

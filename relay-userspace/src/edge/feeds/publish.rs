@@ -221,7 +221,7 @@ impl<F: Filter> Edge<F> {
             return Err(failed(&why));
         }
         // As of now: bans that came meanwhile have widened it.
-        let guarded = self.desired.guarded().union(publication.next.guarded());
+        let guarded = self.guarded_with(publication.next.guarded());
         self.filter.feed_flip(guarded)?;
         publication.stage = Stage::Sweep;
         let next = publication.next.clone();

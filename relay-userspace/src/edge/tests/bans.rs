@@ -1,6 +1,7 @@
 //! Bans: ladder, caps, and whom they never touch.
 
 use super::*;
+use crate::edge::sshd::SshSession;
 
 #[test]
 fn the_ladder_lengthens_with_each_ban_and_forgets_after_a_month() {
@@ -78,4 +79,55 @@ fn no_ban_reaches_further_than_the_policy() {
     assert!(bench.denied("192.0.2.9", 25) && !bench.denied("192.0.2.9", 22));
     let ssh = Scope::of_tcp_port(22);
     assert_eq!(bench.edge.ban(&ban_request("192.0.2.10", ssh)).unwrap_err().code, Code::Invalid);
+}
+
+#[test]
+fn a_full_list_refuses_a_ban_unless_bans_may_make_room() {
+    for make_room in [false, true] {
+        let mut bench = Bench::with(3, |settings| settings.make_room = make_room);
+        bench.add(List::Deny, "203.0.113.1", Scope::MX, Some(30));
+        bench.ban("192.0.2.1", Scope::MX);
+        bench.pass(Duration::from_secs(5));
+        bench.ban("192.0.2.2", Scope::MX);
+        // The other family has a room of its own.
+        bench.pass(Duration::from_secs(61));
+        bench.add(List::Deny, "203.0.113.1", Scope::MX, Some(30));
+        assert_eq!(bench.ban("2001:db8::1", Scope::MX).outcome, BanOutcome::Banned);
+        let before = bench.rows(List::Deny);
+        let answer = bench.edge.ban(&ban_request("192.0.2.3", Scope::MX));
+        let health = bench.edge.status().unwrap().health;
+        if make_room {
+            assert_eq!(answer.unwrap().outcome, BanOutcome::Banned);
+            assert!(bench.denied("192.0.2.3", 25) && bench.denied("192.0.2.2", 25));
+            assert!(bench.denied("203.0.113.1", 25), "an administrator's makes no room");
+            assert_eq!(bench.entry(List::Deny, "192.0.2.1/32"), None);
+            assert_eq!((health.bans_evicted, health.list_full), (1, 0));
+        } else {
+            let problem = answer.unwrap_err();
+            assert_eq!(problem.code, Code::Full);
+            assert!(problem.message.contains("room for 3"), "{problem}");
+            assert_eq!(bench.rows(List::Deny), before);
+            assert_eq!((health.bans_evicted, health.list_full), (0, 1));
+        }
+    }
+}
+
+#[test]
+fn whoever_is_logged_in_over_ssh_is_spared_and_who_only_connects_is_not() {
+    let session =
+        |peer: &str, logged_in| SshSession { peer: peer.parse().unwrap(), port: 22, logged_in };
+    let sessions = vec![session("192.0.2.7", true), session("192.0.2.8", false)];
+    let mut bench = Bench::new();
+    bench.edge.sessions = Box::new(move || sessions.clone());
+    assert_eq!(bench.ban("192.0.2.7", Scope::MX).outcome, BanOutcome::Protected);
+    assert_eq!(bench.ban("192.0.2.8", Scope::MX).outcome, BanOutcome::Banned);
+    // By hand, the port matters, and both are asked about.
+    bench.add(List::Deny, "192.0.2.0/25", Scope::SMTP, None);
+    for (prefix, peer) in [("192.0.2.0/29", "192.0.2.7"), ("192.0.2.8/31", "192.0.2.8")] {
+        let denial = request(&[prefix], Scope::TCP, None);
+        let problem = bench.edge.add(List::Deny, &denial).unwrap_err();
+        let why = format!("{prefix} holds {peer}, from which somebody is logged in over SSH");
+        assert!(problem.message.starts_with(&why), "{problem}");
+        bench.edge.add(List::Deny, &AddRequest { force: true, ..denial }).unwrap();
+    }
 }

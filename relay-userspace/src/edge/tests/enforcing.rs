@@ -140,7 +140,7 @@ fn lists_longer_than_the_maps_are_enforced_as_far_as_they_go_and_can_be_shortene
     assert_eq!(bench.edge.status().unwrap().health.pending, 2);
     assert_eq!(bench.add(List::Allow, "203.0.113.1", Scope::ALL, None).added, 1);
     let request = request(&["192.0.2.9"], Scope::SMTP, None);
-    assert_eq!(bench.edge.add(List::Deny, &request).unwrap_err().code, Code::Refused);
+    assert_eq!(bench.edge.add(List::Deny, &request).unwrap_err().code, Code::Full);
     for n in 0..2 {
         assert_eq!(bench.remove(List::Deny, &format!("192.0.2.{n}")).removed, 1);
     }

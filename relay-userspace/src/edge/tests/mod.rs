@@ -23,6 +23,8 @@ use crate::edge::state::{Edge, EdgeSettings};
 
 mod bans;
 mod enforcing;
+mod observing;
+mod pending;
 mod verbs;
 
 const START: Now = Now { wall_ms: 1_800_000_000_000, boot_ms: 50_000_000 };
@@ -160,9 +162,16 @@ fn bans() -> BanPolicy {
     BanPolicy { caps, ..BanPolicy::default() }
 }
 
+fn settings(dir: &Path) -> EdgeSettings {
+    EdgeSettings { bans: bans(), ..EdgeSettings::new(dir.join("lists.db")) }
+}
+
 fn open(path: &Path, probe: &Probe, now: &Arc<Mutex<Now>>) -> Edge<Probe> {
+    open_with(settings(path), probe, now)
+}
+
+fn open_with(settings: EdgeSettings, probe: &Probe, now: &Arc<Mutex<Now>>) -> Edge<Probe> {
     let clock = now.clone();
-    let settings = EdgeSettings { bans: bans(), ..EdgeSettings::new(path.join("lists.db")) };
     Edge::open(
         settings,
         probe.clone(),
@@ -178,9 +187,15 @@ impl Bench {
     }
 
     fn with_room(max: u32) -> Self {
+        Self::with(max, |_| {})
+    }
+
+    fn with(max: u32, change: impl FnOnce(&mut EdgeSettings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (probe, now) = (Probe::new(max), Arc::new(Mutex::new(START)));
-        Self { edge: open(dir.path(), &probe, &now), probe, now, dir }
+        let mut settings = settings(dir.path());
+        change(&mut settings);
+        Self { edge: open_with(settings, &probe, &now), probe, now, dir }
     }
 
     /// Both clocks go on.
@@ -205,11 +220,23 @@ impl Bench {
     }
 
     /// What the maps answer for a SYN.
-    fn denied(&self, address: &str, port: u16) -> bool {
+    fn verdict(&self, address: &str, port: u16) -> Verdict {
         let now_s = self.now.lock().unwrap().boot_s();
         let class = Scope::of_tcp_port(port);
-        let verdict = self.probe.verdict(address.parse().unwrap(), class, now_s).unwrap();
-        matches!(verdict, Verdict::Denied(..))
+        self.probe.verdict(address.parse().unwrap(), class, now_s).unwrap()
+    }
+
+    fn denied(&self, address: &str, port: u16) -> bool {
+        matches!(self.verdict(address, port), Verdict::Denied(..))
+    }
+
+    fn observed(&self, address: &str, port: u16) -> bool {
+        matches!(self.verdict(address, port), Verdict::Observed(..))
+    }
+
+    fn explain(&self, address: &str) -> EdgeExplain {
+        let address = address.parse().unwrap();
+        self.edge.explain(&ExplainQuery { address, port: 25 }).unwrap()
     }
 
     fn entry(&self, list: List, prefix: &str) -> Option<Entry> {
@@ -221,7 +248,9 @@ impl Bench {
             name: "drop.txt".into(),
             scope: Scope::SMTP,
             replace,
+            observe: false,
             force: false,
+            confirm_within_s: None,
             session: None,
         };
         let lines = lines::parse(&query.name, text.as_bytes())?;
@@ -238,8 +267,10 @@ pub(super) fn request(prefixes: &[&str], scope: Scope, ttl_s: Option<u64>) -> Ad
         prefixes: prefixes.iter().map(|&prefix| prefix.into()).collect(),
         scope,
         ttl_s,
+        observe: false,
         comment: String::new(),
         force: false,
+        confirm_within_s: None,
         session: None,
     }
 }

@@ -104,8 +104,9 @@ fn a_full_map_refuses_whole_and_changes_nothing() {
     let problem =
         bench.edge.add(List::Deny, &request(&["192.0.2.2", "192.0.2.3"], Scope::MX, None));
     let problem = problem.unwrap_err();
-    assert_eq!(problem.code, Code::Refused);
+    assert_eq!(problem.code, Code::Full);
     assert!(problem.message.contains("room for 2"), "{problem}");
+    assert_eq!(bench.edge.status().unwrap().health.list_full, 1);
     assert_eq!(bench.rows(List::Deny).len(), 1);
     // The other family and the other list have rooms of their own.
     bench.add(List::Deny, "2001:db8::1", Scope::MX, None);
@@ -142,7 +143,9 @@ fn explain_asks_the_maps_and_says_when_the_lists_differ() {
 fn configured_entries_replace_each_other_and_leave_others_alone() {
     let mut bench = Bench::new();
     bench.add(List::Deny, "192.0.2.1", Scope::MX, None);
-    let rows = |texts: &[&str]| texts.iter().map(|text| (net(text), Scope::SMTP)).collect();
+    let rows = |texts: &[&str]| {
+        texts.iter().map(|text| lines::Line::new(net(text), Scope::SMTP)).collect()
+    };
     bench.edge.replace(List::Deny, "config", rows(&["192.0.2.1/32", "192.0.2.2/32"])).unwrap();
     bench.edge.replace(List::Deny, "config", rows(&["192.0.2.3/32"])).unwrap();
     assert!(bench.denied("192.0.2.1", 25) && !bench.denied("192.0.2.1", 587));

@@ -1,0 +1,230 @@
+//! Many rows of one source in one transaction: held to the guardrails, written, enforced.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use relay_common::entry::{List, Reason, Scope};
+use relay_core::ban::guardrails::{Guardrail, Protected};
+
+use super::changes::{NewRow, Put};
+use super::clock::Now;
+use super::commit::commit_updates;
+use super::desired::merge;
+use super::filter::Filter;
+use super::guard::{check, with_sessions};
+use super::lines::Line;
+use super::state::Edge;
+use super::store::{Key, SOURCE_UNCONFIRMED};
+use super::verbs::invalid;
+use crate::control::api::{Changed, Code, Pending, Problem, Time};
+
+/// Refused prefixes that one answer names.
+pub(super) const REFUSALS_MAX: usize = 20;
+/// A longer lifetime is a typing error, and "for ever" has a form of its own.
+const TTL_MAX: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+/// How long a change may wait to be confirmed.
+const CONFIRM_WITHIN_MAX: Duration = Duration::from_secs(3600);
+/// Changes that may wait at once.
+const PENDING_MAX: usize = 100;
+
+/// Rows that one request makes.
+pub(super) struct Batch<'a> {
+    pub(super) list: List,
+    pub(super) source: &'a str,
+    pub(super) rule: &'a str,
+    pub(super) reason: Reason,
+    /// In order of prefix, each once.
+    pub(super) lines: Vec<Line>,
+    /// Scope of lines that give none.
+    pub(super) scope: Scope,
+    /// Every line is only observed.
+    pub(super) observe: bool,
+    /// Other rows of the source go.
+    pub(super) replaces: bool,
+    /// The rows end after this, unless they are confirmed.
+    pub(super) confirm_within: Option<Duration>,
+}
+
+/// Whom a change of the deny list must not hit.
+#[derive(Default)]
+pub(super) struct Care<'a> {
+    pub(super) session: Option<IpAddr>,
+    pub(super) force: bool,
+    /// Refuse entries that an allow entry leaves without effect.
+    pub(super) refuse_shadowed: bool,
+    /// The file that the lines stand in.
+    pub(super) file: &'a str,
+}
+
+impl Batch<'_> {
+    fn scope_of(&self, line: &Line) -> Scope {
+        line.scope.unwrap_or(self.scope)
+    }
+
+    fn observes(&self, line: &Line) -> bool {
+        self.observe || line.observe
+    }
+
+    /// Refuses what makes no sense, before anything is done.
+    fn check(&self, file: &str, now: Now) -> Result<(), Problem> {
+        if self.scope == Scope::NONE {
+            return Err(invalid("an entry needs a scope".to_owned()));
+        }
+        let observes = self.lines.iter().any(|line| self.observes(line));
+        if self.list == List::Allow && (observes || self.confirm_within.is_some()) {
+            return Err(invalid("only denials are observed, or wait to be confirmed".to_owned()));
+        }
+        for line in &self.lines {
+            expiry(line.ttl, now).map_err(|why| match line.number {
+                0 => invalid(why),
+                number => invalid(format!("{file}:{number}: {}: {why}", line.prefix)),
+            })?;
+        }
+        match self.confirm_within {
+            Some(d) if !(Duration::from_secs(1)..=CONFIRM_WITHIN_MAX).contains(&d) => {
+                Err(invalid("a change waits from a second to an hour to be confirmed".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// When something of this lifetime ends.
+pub(super) fn expiry(ttl: Option<Duration>, now: Now) -> Result<Option<u64>, String> {
+    match ttl {
+        Some(ttl) if ttl < Duration::from_secs(1) => Err("a lifetime is at least a second".into()),
+        Some(ttl) if ttl > TTL_MAX => Err("a lifetime is at most a hundred years".into()),
+        ttl => Ok(ttl.map(|ttl| now.wall_s_after(ttl))),
+    }
+}
+
+impl<F: Filter> Edge<F> {
+    /// Does what a request asks for: all of it, or nothing.
+    pub(super) fn carry_out(
+        &mut self,
+        batch: &Batch<'_>,
+        care: &Care<'_>,
+    ) -> Result<Changed, Problem> {
+        let now = self.now();
+        batch.check(care.file, now)?;
+        self.hold_to_guardrails(batch, care, now)?;
+        let done = self.put_batch(batch, now);
+        self.note_full(done)
+    }
+
+    /// Refuses denials that would cut off what must stay reachable.
+    pub(super) fn hold_to_guardrails(
+        &self,
+        batch: &Batch<'_>,
+        care: &Care<'_>,
+        now: Now,
+    ) -> Result<(), Problem> {
+        if batch.list == List::Allow || care.force {
+            return Ok(());
+        }
+        let (protected, sessions) = ((self.protected)(), (self.sessions)());
+        // There are few scopes, and there may be a million lines.
+        let mut by_scope: Vec<(Scope, Protected)> = Vec::new();
+        let mut refused = Vec::new();
+        for line in batch.lines.iter().filter(|line| !batch.observes(line)) {
+            let scope = batch.scope_of(line);
+            if !by_scope.iter().any(|(of, _)| *of == scope) {
+                let all = with_sessions(&protected, &sessions, care.session, scope);
+                by_scope.push((scope, all));
+            }
+            let Some((_, protected)) = by_scope.iter().find(|(of, _)| *of == scope) else {
+                continue;
+            };
+            let checked = check(line.prefix, scope, protected, &self.desired, now.wall_s());
+            let shadowed = matches!(checked, Err(Guardrail::Allowed { .. }));
+            if let Err(why) = checked
+                && (!shadowed || care.refuse_shadowed)
+            {
+                refused.push((line.number, why));
+            }
+        }
+        let count = refused.len();
+        // In the order of the file, or of the command line.
+        refused.sort_by_key(|(number, _)| *number);
+        refused.truncate(REFUSALS_MAX);
+        let told = refused.into_iter().map(|(number, why)| match number {
+            0 => why.to_string(),
+            number => format!("{}:{number}: {why}", care.file),
+        });
+        let refused: Vec<String> = told.collect();
+        let Some(first) = refused.first() else { return Ok(()) };
+        let more = if count > 1 { format!("; {} more like it", count - 1) } else { String::new() };
+        Err(Problem::new(Code::Refused, format!("{first}{more}; nothing was changed"))
+            .remedy("give a narrower prefix, or --force if it is meant")
+            .details(refused))
+    }
+
+    /// Writes rows in one transaction, and enforces them.
+    pub(super) fn put_batch(&mut self, batch: &Batch<'_>, now: Now) -> Result<Changed, Problem> {
+        let Batch { list, replaces, .. } = *batch;
+        let mut changed = Changed::default();
+        if batch.confirm_within.is_some() && self.store.pending()?.len() >= PENDING_MAX {
+            let message = format!("{PENDING_MAX} changes wait to be confirmed already");
+            return Err(Problem::new(Code::Refused, message)
+                .remedy("postern deny confirm, or wait until they end"));
+        }
+        let mut txn = self.store.begin()?;
+        let deadline_s = batch.confirm_within.map(|within| now.wall_s_after(within));
+        if let Some(deadline_s) = deadline_s {
+            let id = txn.note_pending(batch.source, replaces, now.wall_s(), deadline_s)?;
+            let (source, rows) = (batch.source.to_owned(), batch.lines.len() as u64);
+            let (made, until) = (Time(now.wall_s()), Time(deadline_s));
+            changed.pending = Some(Pending { id, source, rows, made, until });
+        }
+        let waiting = changed.pending.as_ref().map(|it| format!("{SOURCE_UNCONFIRMED}{}", it.id));
+        let mut updates: Vec<(Key, _)> = Vec::new();
+        let mut claims = Vec::new();
+        for line in &batch.lines {
+            let key = (list, line.prefix);
+            let asked_s = expiry(line.ttl, now).map_err(invalid)?;
+            let ends_s = [asked_s, deadline_s].into_iter().flatten().min();
+            let row = NewRow {
+                prefix: line.prefix,
+                scope: batch.scope_of(line),
+                observe: batch.observes(line),
+                reason: batch.reason,
+                rule: batch.rule,
+                source: waiting.as_deref().unwrap_or(batch.source),
+                comment: &line.comment,
+                created_s: now.wall_s(),
+                expires_s: ends_s,
+                confirmed_s: asked_s.filter(|_| deadline_s.is_some()),
+            };
+            let is_first = self.desired.get(key).is_none();
+            match txn.put_claiming(list, &row, is_first, &mut claims)? {
+                Put::Added => changed.added += 1,
+                Put::Updated => changed.updated += 1,
+                Put::Unchanged => continue,
+            }
+            let claim = merge(&claims, now.wall_s());
+            if claim.as_ref() != self.desired.get(key) {
+                updates.push((key, claim));
+            }
+            if list == List::Deny
+                && self.desired.allow_over(row.prefix, row.scope, now.wall_s()).is_some()
+            {
+                changed.shadowed += 1;
+            }
+        }
+        if replaces && waiting.is_none() {
+            let kept: BTreeSet<IpNet> = batch.lines.iter().map(|line| line.prefix).collect();
+            for prefix in txn.prefixes(list, Some(batch.source))? {
+                if !kept.contains(&prefix) {
+                    changed.removed += txn.remove((list, prefix), Some(batch.source))?;
+                    let claim = merge(&txn.claims((list, prefix))?, now.wall_s());
+                    updates.push(((list, prefix), claim));
+                }
+            }
+        }
+        let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
+        changed.warning = self.enforce(committed, now);
+        Ok(changed)
+    }
+}
