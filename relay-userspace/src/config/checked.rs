@@ -70,6 +70,8 @@ pub struct Filter {
     pub interface: Option<String>,
     pub allow_generic: bool,
     pub log_drops: bool,
+    /// Packets that are told about; 0: none.
+    pub events_per_second: u32,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,

@@ -44,6 +44,7 @@ pub(super) struct Filter {
     pub(super) interface: Text,
     pub(super) allow_generic: Option<bool>,
     pub(super) log_drops: Option<bool>,
+    pub(super) events_per_second: Number,
     pub(super) pin_dir: Text,
     pub(super) max_entries: Number,
     pub(super) allow: Texts,

@@ -128,6 +128,13 @@ pub struct EdgeStats {
     /// Packet counts by name, as the filter keeps them.
     pub packets: BTreeMap<String, u64>,
     pub dropped_by_reason: BTreeMap<String, u64>,
+    /// Passed, and would have been dropped but for being observed only.
+    #[serde(default)]
+    pub observed_by_reason: BTreeMap<String, u64>,
+    /// Packets that were told about, left out since the budget was spent, or lost since nobody
+    /// read in time.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
     /// Rules with hits, most first.
     pub rules: Vec<RuleStats>,
 }
@@ -136,7 +143,11 @@ pub struct EdgeStats {
 #[serde(deny_unknown_fields)]
 pub struct RuleStats {
     pub rule: String,
+    /// Dropped by the rule, or let through by an allow rule.
     pub packets: u64,
+    /// Passed, though the rule would have dropped them, were it not under observation.
+    #[serde(default)]
+    pub observed: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_hit: Option<Time>,
 }

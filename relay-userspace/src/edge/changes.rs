@@ -17,6 +17,8 @@ pub struct Txn<'a> {
     slots: HashMap<String, u32>,
     /// Slots that were taken from a rule without rows; their counters start anew.
     pub recycled: Vec<u32>,
+    /// Below this no slot is free; above it nobody has looked.
+    searched: u32,
 }
 
 /// Whether a row was there before.
@@ -30,7 +32,7 @@ pub enum Put {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(inner: Transaction<'a>) -> Self {
-        Self { inner, slots: HashMap::new(), recycled: Vec::new() }
+        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0 }
     }
 
     /// Adds a row, or replaces what the same source said about the same prefix.
@@ -176,12 +178,14 @@ impl<'a> Txn<'a> {
             let unused: Option<u32> = self
                 .inner
                 .query_row(
-                    "SELECT slot FROM rule WHERE NOT EXISTS \
-                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) LIMIT 1",
-                    [],
+                    "SELECT slot FROM rule WHERE slot > ?1 AND NOT EXISTS \
+                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) ORDER BY slot LIMIT 1",
+                    [self.searched],
                     |row| row.get(0),
                 )
                 .optional()?;
+            // Going on from there, all of a request's rules together cost one walk.
+            self.searched = unused.unwrap_or(RULE_SLOT_MAX);
             let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
             // A slot promised to another rule of this very transaction has no row yet.
             self.slots.retain(|_, promised| *promised != slot);

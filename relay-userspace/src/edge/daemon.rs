@@ -32,6 +32,7 @@ enum Request {
     Judge(ExplainQuery, Reply<Judged>),
     Status(Reply<EdgeStatus>),
     Stats(Reply<EdgeStats>),
+    RuleNames(Vec<u32>, Reply<Vec<(u32, String)>>),
     /// Look at the clock now.
     Tick(Reply<()>),
     Stop,
@@ -107,6 +108,7 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         Request::Judge(query, reply) => drop(reply.send(edge.judge(&query))),
         Request::Status(reply) => drop(reply.send(edge.status())),
         Request::Stats(reply) => drop(reply.send(edge.stats())),
+        Request::RuleNames(slots, reply) => drop(reply.send(edge.rule_names(&slots))),
         Request::Tick(reply) => drop(reply.send(Ok(()))),
         Request::Stop => {}
     }
@@ -166,6 +168,11 @@ impl EdgeHandle {
 
     pub async fn stats(&self) -> Result<EdgeStats, Problem> {
         self.ask(Request::Stats).await
+    }
+
+    /// What the rules of these counter slots are called; slots without a rule are left out.
+    pub async fn rule_names(&self, slots: Vec<u32>) -> Result<Vec<(u32, String)>, Problem> {
+        self.ask(|reply| Request::RuleNames(slots, reply)).await
     }
 
     /// Has the owner look at its clock and do what is due.

@@ -1,6 +1,6 @@
 //! The edge daemon, put together: attach, restore the lists, answer on the control socket.
 
-use std::{os::unix::fs::DirBuilderExt, path::Path};
+use std::{os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
@@ -10,7 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::{
     clock, daemon,
-    filter::{Filter, MapSizes},
+    events::{hub::Hub, reader, routes},
+    filter::{Filter, MapSizes, Modes},
     kernel::{DropLog, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
     memory::MemoryFilter,
@@ -103,16 +104,26 @@ struct Served<'a> {
 
 impl Served<'_> {
     /// Serves with this filter; gives it back at the end, still in force.
-    fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<F> {
+    fn run<F: Filter + 'static>(self, mut filter: F) -> anyhow::Result<F> {
         let Self { config, runtime, stop, socket, relay } = self;
         let database = config.server.edge_dir().join("lists.db");
         let settings =
             EdgeSettings { bans: ban_policy(&config.ban), ..EdgeSettings::new(database.clone()) };
+        let modes = Modes { events_per_s: config.filter.events_per_second, ..Modes::default() };
+        filter.set_modes(&modes).context("setting up the filter")?;
         let configured = protected_by(config);
+        let told = config.filter.events_per_second > 0;
+        let events = filter.events().filter(|_| told);
         let read_protected = Box::new(move || protected::read(&configured));
         let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)
             .with_context(|| format!("opening the lists in {}", database.display()))?;
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
+        let hub = Arc::new(Hub::new(events.is_some()));
+        let names = ask_names(runtime, owner.handle());
+        let reader = events
+            .map(|events| reader::start(events, Arc::clone(&hub), names, clock::system))
+            .transpose()
+            .context("starting the reader of events")?;
         let outcome = runtime.block_on(async {
             let handle = owner.handle();
             for (list, prefixes, scope) in [
@@ -124,17 +135,34 @@ impl Served<'_> {
                 done.with_context(|| format!("filter.{list}"))?;
             }
             let access = Access::new(Some(relay.gid.as_raw()));
-            let router =
-                server::holding_relay_to_its_own(server::router(handle), relay.uid.as_raw());
+            let router = server::router(handle).merge(routes::routes(Arc::clone(&hub)));
+            let router = server::holding_relay_to_its_own(router, relay.uid.as_raw());
             notify::Starter::reach().ready();
+            let stopped = async {
+                stop.recv().await;
+                // Answers without an end would hold up everyone's.
+                hub.close();
+            };
             socket
-                .serve(router, access, Limits::default(), stop.recv())
+                .serve(router, access, Limits::default(), stopped)
                 .await
                 .context("serving the control socket")
         });
+        drop(reader);
         let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
         outcome.map(|()| filter)
     }
+}
+
+/// How long the reader of events waits for the owner; events without names are better than none.
+const NAMES_WITHIN: Duration = Duration::from_secs(1);
+
+fn ask_names(runtime: &Runtime, owner: daemon::EdgeHandle) -> reader::AskNames {
+    let runtime = runtime.handle().clone();
+    Box::new(move |slots| {
+        let names = async { tokio::time::timeout(NAMES_WITHIN, owner.rule_names(slots)).await };
+        runtime.block_on(names).ok()?.ok()
+    })
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {

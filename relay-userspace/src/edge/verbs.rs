@@ -52,7 +52,8 @@ impl<F: Filter> Edge<F> {
                 prefix,
                 scope: request.scope,
                 reason: Reason::Manual,
-                rule: SOURCE_CLI.to_owned(),
+                // A rule of its own, so that its hits are told apart.
+                rule: format!("{SOURCE_CLI} {prefix}"),
                 source: SOURCE_CLI.to_owned(),
                 comment: request.comment.clone(),
                 created: Time(now.wall_s()),
@@ -284,7 +285,8 @@ impl<F: Filter> Edge<F> {
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
         let next = last.map(|row| format!("{}|{}", row.prefix, row.source));
-        Ok(ListPage { rows, next })
+        let rules = self.rules_of(&rows)?;
+        Ok(ListPage { rows, rules, next })
     }
 }
 

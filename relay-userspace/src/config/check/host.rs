@@ -40,6 +40,12 @@ impl Check<'_> {
             &default.max_entries,
             1..=16_000_000,
         );
+        let events_per_second = self.number(
+            "filter.events_per_second",
+            &file.events_per_second,
+            &default.events_per_second,
+            0..=100_000,
+        );
         let allow = self.texts("filter.allow", &file.allow, &None, parse::prefix);
         let deny = self.texts("filter.deny", &file.deny, &None, parse::prefix);
         Some(checked::Filter {
@@ -47,6 +53,7 @@ impl Check<'_> {
             interface: interface?,
             allow_generic: file.allow_generic.or(default.allow_generic).unwrap_or(false),
             log_drops: file.log_drops.or(default.log_drops).unwrap_or(false),
+            events_per_second: events_per_second?,
             pin_dir: pin_dir?,
             max_entries: max_entries?,
             allow: allow?,

@@ -4,6 +4,7 @@
 mod bpf;
 mod drop_log;
 mod error;
+mod events;
 mod generation;
 mod link;
 mod load;
@@ -33,6 +34,7 @@ pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
+use super::events::source::EventSource;
 use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, source_of};
 use link::{Hook, Link};
 use load::Loaded;
@@ -353,6 +355,10 @@ impl Filter for KernelFilter {
             Some(error) => Err(maps::kernel("to look an address up", error)),
             None => Ok(verdict),
         }
+    }
+
+    fn events(&mut self) -> Option<Box<dyn EventSource>> {
+        self.maps.events.take().map(|ring| Box::new(events::Ring(ring)) as Box<_>)
     }
 
     fn totals(&self) -> Result<Totals, FilterError> {
