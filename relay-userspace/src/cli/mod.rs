@@ -3,11 +3,13 @@
 
 mod account;
 pub mod args;
+mod events;
 mod lists;
 mod output;
 mod password;
 mod queue;
 pub mod session;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -58,6 +60,8 @@ pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exi
         ClientCommand::Account(command) => account::execute(command, on).await,
         ClientCommand::Status => watch::status(on).await,
         ClientCommand::Stats => watch::stats(on).await,
+        ClientCommand::Events(args) => events::execute(args, on).await,
+        ClientCommand::Top(args) => top::execute(args, on).await,
         ClientCommand::Explain { address, port } => watch::explain(address, port, on).await,
     }
 }

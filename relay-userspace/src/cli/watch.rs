@@ -143,9 +143,13 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
             |kind: &str, name: &str, count: &u64| (format!("{kind} {name}"), count.to_string());
         if let Some(edge) = &both.edge {
             facts.extend(edge.packets.iter().map(|(name, n)| named("packets", name, n)));
-            facts.extend(
-                edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)),
-            );
+            for (kind, counts) in [
+                ("dropped by", &edge.dropped_by_reason),
+                ("observed by", &edge.observed_by_reason),
+                ("events", &edge.events),
+            ] {
+                facts.extend(counts.iter().map(|(name, n)| named(kind, name, n)));
+            }
         }
         if let Some(relay) = &both.relay {
             facts.extend(relay.counters.iter().map(|(name, n)| named("relay", name, n)));
@@ -157,9 +161,9 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
         writeln!(out)?;
         let rows = edge.rules.iter().map(|rule| {
             let last = rule.last_hit.map_or_else(String::new, |at| at.to_string());
-            vec![rule.rule.clone(), rule.packets.to_string(), last]
+            vec![rule.rule.clone(), rule.packets.to_string(), rule.observed.to_string(), last]
         });
-        table(out, Some(&["RULE", "PACKETS", "LAST HIT"]), rows)
+        table(out, Some(&["RULE", "PACKETS", "OBSERVED", "LAST HIT"]), rows)
     })?;
     Ok(exit)
 }
@@ -204,7 +208,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
     if !edge.agrees {
         let should = if edge.desired == PacketVerdict::Denied { "deny" } else { "not deny" };
-        writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
+        writeln!(out, "the lists differ and {should} it; the filter is repaired within seconds")?;
     }
     if edge.bans > 0 {
         let bans = counted(u64::from(edge.bans), "ban counts", "bans count");

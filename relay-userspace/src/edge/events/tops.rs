@@ -55,22 +55,32 @@ impl Tops {
     pub(super) fn now(&self, at_ms: u64) -> Top {
         Top {
             told: true,
-            sources: table(&self.sources, at_ms),
-            networks: table(&self.networks, at_ms),
-            ports: table(&self.ports, at_ms),
+            sources: table(&self.sources, at_ms, unit),
+            networks: table(&self.networks, at_ms, IpNet::to_string),
+            ports: table(&self.ports, at_ms, u16::to_string),
         }
     }
 }
 
-fn table<K>(heavy: &Heavy<(K, FateName)>, at_ms: u64) -> Vec<TopEntry>
+/// An address, or the /64 that stands for one.
+fn unit(source: &IpNet) -> String {
+    let whole = source.prefix_len() == source.max_prefix_len();
+    if whole { source.addr().to_string() } else { source.to_string() }
+}
+
+fn table<K>(
+    heavy: &Heavy<(K, FateName)>,
+    at_ms: u64,
+    name: impl Fn(&K) -> String,
+) -> Vec<TopEntry>
 where
-    K: Copy + Eq + Hash + Ord + ToString,
+    K: Copy + Eq + Hash + Ord,
 {
     let total = heavy.total(at_ms).max(EVENTS_MIN);
     // Events that keep coming at a rate r add up to r times the half-life over ln 2.
     let per_s = |events: f64| events * std::f64::consts::LN_2 * 1e3 / f64::from(HALF_LIFE_MS);
     let line = |found: Frequent<(K, FateName)>| TopEntry {
-        what: found.key.0.to_string(),
+        what: name(&found.key.0),
         fate: found.key.1,
         per_s: rounded(per_s(found.at_least)),
         percent: rounded(100.0 * found.at_least / total),
