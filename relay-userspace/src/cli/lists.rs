@@ -1,10 +1,12 @@
 //! `deny`, `allow` and `never-route`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use relay_common::entry::List;
+use serde::Serialize;
 
 use super::args::{
     AddArgs, AllowCommand, DenyArgs, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand,
@@ -214,9 +216,69 @@ pub(super) fn scope_of(row: &Row) -> String {
     if row.observe { format!("{} (observed)", row.scope) } else { row.scope.to_string() }
 }
 
+/// A row, and what its rule did to packets. Absent where the rule shares its counter with others.
+#[derive(Serialize)]
+struct Listed<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_hit: Option<Time>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(row: &'a Row, rule: Option<&RuleStats>) -> Self {
+        Self {
+            row,
+            hits: rule.map(|rule| rule.packets),
+            observed: rule.map(|rule| rule.observed),
+            last_hit: rule.and_then(|rule| rule.last_hit),
+        }
+    }
+}
+
+fn header(observed: bool) -> Vec<&'static str> {
+    let mut header = vec!["PREFIX", "SCOPE", "REASON", "SOURCE", "RULE", "HITS"];
+    header.extend(observed.then_some("OBSERVED"));
+    header.extend(["LAST HIT", "EXPIRES", "COMMENT"]);
+    header
+}
+
+/// A rule that is the row's own bears its prefix, which stands in the row already.
+fn rule_text(row: &Row) -> String {
+    let own =
+        row.rule.strip_suffix(&row.prefix.to_string()).and_then(|rule| rule.strip_suffix(' '));
+    own.unwrap_or(&row.rule).to_owned()
+}
+
+fn line(row: &Row, rule: Option<&RuleStats>, observed: bool, wall_s: u64) -> Vec<String> {
+    let count =
+        |of: fn(&RuleStats) -> u64| rule.map_or("-".to_owned(), |rule| of(rule).to_string());
+    let mut cells = vec![
+        row.prefix.to_string(),
+        scope_of(row),
+        row.reason.to_string(),
+        row.source.clone(),
+        rule_text(row),
+        count(|rule| rule.packets),
+    ];
+    cells.extend(observed.then(|| count(|rule| rule.observed)));
+    let last_hit = rule.and_then(|rule| rule.last_hit);
+    cells.extend([
+        last_hit.map_or_else(|| "-".to_owned(), |at| at.to_string()),
+        expiry(row.expires, wall_s),
+        row.comment.clone(),
+    ]);
+    cells
+}
+
 async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Result<Exit, Failure> {
-    const HEADER: [&str; 7] = ["PREFIX", "SCOPE", "REASON", "SOURCE", "RULE", "EXPIRES", "COMMENT"];
     let mut count = 0u64;
+    // As the first page has it, since all pages are one table.
+    let mut observed = false;
     if on.json {
         write!(on.out, "{{\"rows\":[")?;
     }
@@ -224,27 +286,25 @@ async fn show(list: List, source: Option<String>, on: &mut Session<'_>) -> Resul
     pages(list, source, on, |page, on| {
         let first = count == 0;
         count += page.rows.len() as u64;
+        let rules: HashMap<&str, &RuleStats> =
+            page.rules.iter().map(|rule| (rule.rule.as_str(), rule)).collect();
+        let hits = |row: &Row| rules.get(row.rule.as_str()).copied();
         if on.json {
             for (index, row) in page.rows.iter().enumerate() {
                 if !first || index > 0 {
                     write!(on.out, ",")?;
                 }
-                serde_json::to_writer(&mut *on.out, row).map_err(std::io::Error::from)?;
+                let listed = Listed::new(row, hits(row));
+                serde_json::to_writer(&mut *on.out, &listed).map_err(std::io::Error::from)?;
             }
             return Ok(());
         }
-        let rows = page.rows.iter().map(|row| {
-            vec![
-                row.prefix.to_string(),
-                scope_of(row),
-                row.reason.to_string(),
-                row.source.clone(),
-                row.rule.clone(),
-                expiry(row.expires, on.wall_s),
-                row.comment.clone(),
-            ]
-        });
-        Ok(table(on.out, first.then_some(&HEADER[..]), rows)?)
+        if first {
+            observed = page.rules.iter().any(|rule| rule.observed > 0);
+        }
+        let rows = page.rows.iter().map(|row| line(row, hits(row), observed, on.wall_s));
+        let header = header(observed);
+        Ok(table(on.out, first.then_some(&header[..]), rows)?)
     })
     .await?;
     if on.json {

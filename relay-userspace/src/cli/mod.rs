@@ -3,12 +3,14 @@
 
 mod account;
 pub mod args;
+mod events;
 mod lists;
 mod output;
 mod password;
 mod queue;
 pub mod session;
 mod stop;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -77,6 +79,8 @@ pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exi
         ClientCommand::Status => watch::status(on).await,
         ClientCommand::Stats => watch::stats(on).await,
         ClientCommand::StopEdge { detach } => stop::execute(detach, on).await,
+        ClientCommand::Events(args) => events::execute(args, on).await,
+        ClientCommand::Top(args) => top::execute(args, on).await,
         ClientCommand::Explain { address, port } => watch::explain(address, port, on).await,
     }
 }

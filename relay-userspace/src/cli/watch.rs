@@ -164,12 +164,13 @@ pub(super) async fn stats(on: &mut Session<'_>) -> Result<Exit, Failure> {
             |kind: &str, name: &str, count: &u64| (format!("{kind} {name}"), count.to_string());
         if let Some(edge) = &both.edge {
             facts.extend(edge.packets.iter().map(|(name, n)| named("packets", name, n)));
-            facts.extend(
-                edge.dropped_by_reason.iter().map(|(name, n)| named("dropped by", name, n)),
-            );
-            facts.extend(
-                edge.observed_by_reason.iter().map(|(name, n)| named("observed by", name, n)),
-            );
+            for (kind, counts) in [
+                ("dropped by", &edge.dropped_by_reason),
+                ("observed by", &edge.observed_by_reason),
+                ("events", &edge.events),
+            ] {
+                facts.extend(counts.iter().map(|(name, n)| named(kind, name, n)));
+            }
         }
         if let Some(relay) = &both.relay {
             facts.extend(relay.counters.iter().map(|(name, n)| named("relay", name, n)));
@@ -232,7 +233,7 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
             PacketVerdict::Observed => "only observe",
             PacketVerdict::Pass | PacketVerdict::Allowed => "not deny",
         };
-        writeln!(out, "the lists differ and {should} it; the filter is repaired within a minute")?;
+        writeln!(out, "the lists differ and {should} it; the filter is repaired within seconds")?;
     }
     if edge.bans > 0 {
         let bans = counted(u64::from(edge.bans), "ban counts", "bans count");

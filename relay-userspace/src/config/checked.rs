@@ -77,6 +77,8 @@ pub struct Filter {
     pub log_drops: bool,
     /// Nothing is dropped; what would be is counted.
     pub observe: bool,
+    /// Packets that are told about; 0: none.
+    pub events_per_second: u32,
     pub pin_dir: PathBuf,
     pub max_entries: u32,
     pub allow: Vec<IpNet>,

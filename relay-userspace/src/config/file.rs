@@ -49,6 +49,7 @@ pub(super) struct Filter {
     pub(super) attach: Vec<Spanned<Attach>>,
     pub(super) log_drops: Option<bool>,
     pub(super) observe: Option<bool>,
+    pub(super) events_per_second: Number,
     pub(super) pin_dir: Text,
     pub(super) max_entries: Number,
     pub(super) allow: Texts,

@@ -95,6 +95,7 @@ fn filter(filter: &Filter) -> Fields {
         ("allow_generic", Value::Boolean(filter.allow_generic)),
         ("log_drops", Value::Boolean(filter.log_drops)),
         ("observe", Value::Boolean(filter.observe)),
+        ("events_per_second", number(filter.events_per_second)),
         ("pin_dir", text(filter.pin_dir.display())),
         ("max_entries", number(filter.max_entries)),
         ("allow", texts(&filter.allow)),

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use relay_common::entry::{Reason, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use super::event_api::*;
 pub use super::feed_api::*;
 pub use super::names::{list_name, reason_name, scope_name};
 pub use super::relay_api::*;
@@ -248,7 +249,7 @@ pub struct Row {
     pub observe: bool,
     #[serde(with = "reason_name")]
     pub reason: Reason,
-    /// What made the row: `cli`, `import drop.txt`, `dnsbl Spamhaus ZEN`.
+    /// What made the row: `cli 192.0.2.0/24`, `import drop.txt`, `dnsbl Spamhaus ZEN`.
     pub rule: String,
     /// `cli`, `import:NAME`, `ban`, `config`, or `unconfirmed:ID` for a [`Pending`] change.
     pub source: String,
@@ -264,6 +265,10 @@ pub struct Row {
 #[serde(deny_unknown_fields)]
 pub struct ListPage {
     pub rows: Vec<Row>,
+    /// What the rules of these rows did to packets, each once. Rules that share a counter with
+    /// others are not among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleStats>,
     /// Where the next page starts; `None` = this was the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

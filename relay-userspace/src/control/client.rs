@@ -2,10 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::Connection;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -14,12 +18,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::*;
 
 /// The largest answer that is taken: a full page of a list is well below it.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
+/// Lines that may come in one piece: as many events as a daemon keeps, at their longest.
+const LINES_BYTES_MAX: usize = 4 << 20;
 
 /// Why a daemon gave no good answer.
 #[derive(Debug, Error)]
@@ -142,12 +149,55 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| self.garbled(error));
         }
-        match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(body) if body.error.code == Code::Forbidden => {
-                Err(ClientError::NoPermission { path: self.path.clone() })
+        Err(self.refused(status, &bytes))
+    }
+
+    /// GET whose answer is a line of JSON after the other, for as long as the daemon likes. There
+    /// is no time limit; an error of `each` ends it.
+    ///
+    /// # Errors
+    /// As with the others, and what `each` returns.
+    pub async fn lines<T: DeserializeOwned, E: From<ClientError>>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        mut each: impl FnMut(T) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = with_query(path, query).map_err(|why| self.garbled(why))?;
+        let request = Request::builder().uri(path).header(HOST, "postern");
+        let request = request.body(Full::default()).map_err(|error| self.garbled(error))?;
+        let (status, mut body, connection) = self.begin(request).await?;
+        // Driven beside the body, until the daemon closes.
+        let connection = AbortOnDrop(tokio::spawn(connection));
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.garbled(error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            text.extend_from_slice(&data);
+            let limit = if status.is_success() { LINES_BYTES_MAX } else { ANSWER_BYTES_MAX };
+            if text.len() > limit {
+                return Err(self.garbled("a line without an end").into());
             }
-            Ok(body) => Err(ClientError::Problem(body.error)),
-            Err(_) => Err(self.garbled(format!("status {status}"))),
+            if status.is_success() {
+                let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+                for line in text[..whole].split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+                    each(serde_json::from_slice(line).map_err(|error| self.garbled(error))?)?;
+                }
+                text.drain(..whole);
+            }
+        }
+        drop(connection);
+        if status.is_success() { Ok(()) } else { Err(self.refused(status, &text).into()) }
+    }
+
+    /// Why a daemon's answer is not a good one.
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(body) if body.error.code == Code::Forbidden => {
+                ClientError::NoPermission { path: self.path.clone() }
+            }
+            Ok(body) => ClientError::Problem(body.error),
+            Err(_) => self.garbled(format!("status {status}")),
         }
     }
 
@@ -155,16 +205,36 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let (status, body, connection) = self.begin(request).await?;
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
+        tokio::pin!(body);
+        tokio::pin!(connection);
+        let mut ended = false;
+        let body = loop {
+            tokio::select! {
+                body = &mut body => break body.map_err(|error| self.garbled(error))?,
+                _ = &mut connection, if !ended => ended = true,
+            }
+        };
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Sends a request and waits for the head of its answer. The connection must be driven for the
+    /// body to come.
+    async fn begin(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Incoming, Conversation), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.absent(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.garbled(error))?;
+        let (mut sender, mut connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| self.garbled(error))?;
         let conversation = async {
             let answer = sender.send_request(request).await?;
             Ok::<_, hyper::Error>((answer.status(), answer.into_body()))
         };
-        // The connection must be driven beside the request, and until the body has been read.
-        tokio::pin!(connection);
+        // The connection must be driven beside the request.
         let mut ended = false;
         tokio::pin!(conversation);
         let (status, body) = loop {
@@ -173,15 +243,7 @@ impl Client {
                 _ = &mut connection, if !ended => ended = true,
             }
         };
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
-        tokio::pin!(body);
-        let body = loop {
-            tokio::select! {
-                body = &mut body => break body.map_err(|error| self.garbled(error))?,
-                _ = &mut connection, if !ended => ended = true,
-            }
-        };
-        Ok((status, body.to_bytes()))
+        Ok((status, body, Conversation { connection, ended }))
     }
 
     fn absent(&self, error: &io::Error) -> ClientError {
@@ -195,6 +257,33 @@ impl Client {
 
     fn garbled(&self, why: impl ToString) -> ClientError {
         ClientError::Garbled { daemon: self.daemon, why: why.to_string() }
+    }
+}
+
+/// The two directions of a connection. Ready when it has ended, and ever after.
+struct Conversation {
+    connection: Connection<TokioIo<UnixStream>, Full<Bytes>>,
+    ended: bool,
+}
+
+impl Future for Conversation {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if !self.ended {
+            // How it ended, whoever reads the body learns.
+            let _ = std::task::ready!(Pin::new(&mut self.connection).poll(context));
+            self.ended = true;
+        }
+        Poll::Ready(())
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod client;
+mod event_api;
 pub mod extract;
 mod feed_api;
 mod names;

@@ -216,9 +216,13 @@ pub struct EdgeStats {
     /// Packet counts by name, as the filter keeps them.
     pub packets: BTreeMap<String, u64>,
     pub dropped_by_reason: BTreeMap<String, u64>,
-    /// Packets that passed, and would have been dropped but for being observed only.
+    /// Passed, and would have been dropped but for being observed only.
     #[serde(default)]
     pub observed_by_reason: BTreeMap<String, u64>,
+    /// Packets that were told about, left out since the budget was spent, or lost since nobody
+    /// read in time.
+    #[serde(default)]
+    pub events: BTreeMap<String, u64>,
     /// Rules with hits, most first.
     pub rules: Vec<RuleStats>,
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -52,6 +53,21 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(300),
             header_bytes_max: 16 * 1024,
         }
+    }
+}
+
+/// With each request: permits an answer without an end, for which the time limits do not hold. Its
+/// body ends when the peer goes, and must end by itself when the daemon does.
+#[derive(Clone, Debug, Default)]
+pub struct Unending(Arc<AtomicBool>);
+
+impl Unending {
+    pub fn permit(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_permitted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -221,6 +237,8 @@ async fn converse(
     router: Router,
     limits: Limits,
 ) {
+    let unending = Unending::default();
+    let router = router.layer(Extension(unending.clone()));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -229,7 +247,12 @@ async fn converse(
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // The sum bounds a peer that does not read its answer, too.
     let whole = limits.header_timeout + 2 * limits.request_timeout;
-    if let Ok(Err(error)) = timeout(whole, connection).await {
+    tokio::pin!(connection);
+    let ended = match timeout(whole, &mut connection).await {
+        Err(_) if unending.is_permitted() => Ok(connection.await),
+        ended => ended,
+    };
+    if let Ok(Err(error)) = ended {
         tracing::debug!(%error, "a control connection ended badly");
     }
     drop(permit);

@@ -1,5 +1,6 @@
 //! Many rows of one source in one transaction: held to the guardrails, written, enforced.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub(super) struct Batch<'a> {
     pub(super) list: List,
     pub(super) source: &'a str,
     pub(super) rule: &'a str,
+    /// Each line has a rule of its own: this one with its prefix behind it.
+    pub(super) rule_each: bool,
     pub(super) reason: Reason,
     /// In order of prefix, each once.
     pub(super) lines: Vec<Line>,
@@ -61,6 +64,14 @@ pub(super) struct Care<'a> {
 impl Batch<'_> {
     fn scope_of(&self, line: &Line) -> Scope {
         line.scope.unwrap_or(self.scope)
+    }
+
+    fn rule_of(&self, line: &Line) -> Cow<'_, str> {
+        if self.rule_each {
+            format!("{} {}", self.rule, line.prefix).into()
+        } else {
+            self.rule.into()
+        }
     }
 
     fn observes(&self, line: &Line) -> bool {
@@ -185,12 +196,13 @@ impl<F: Filter> Edge<F> {
             let key = (list, line.prefix);
             let asked_s = expiry(line.ttl, now).map_err(invalid)?;
             let ends_s = [asked_s, deadline_s].into_iter().flatten().min();
+            let rule = batch.rule_of(line);
             let row = NewRow {
                 prefix: line.prefix,
                 scope: batch.scope_of(line),
                 observe: batch.observes(line),
                 reason: batch.reason,
-                rule: batch.rule,
+                rule: &rule,
                 source: waiting.as_deref().unwrap_or(batch.source),
                 comment: &line.comment,
                 created_s: now.wall_s(),

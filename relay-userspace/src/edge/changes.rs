@@ -18,6 +18,8 @@ pub struct Txn<'a> {
     slots: HashMap<String, u32>,
     /// Slots that were taken from a rule without rows; their counters start anew.
     pub recycled: Vec<u32>,
+    /// Below this no slot is free; above it nobody has looked.
+    searched: u32,
 }
 
 /// Whether a row was there before.
@@ -73,7 +75,7 @@ impl<'a> From<&'a Row> for NewRow<'a> {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(inner: Transaction<'a>) -> Self {
-        Self { inner, slots: HashMap::new(), recycled: Vec::new() }
+        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0 }
     }
 
     /// Adds a row, or replaces what the same source said about the same prefix.
@@ -344,12 +346,14 @@ impl<'a> Txn<'a> {
                 .inner
                 .query_row(
                     // Feeds have no rows here, and count all the same.
-                    "SELECT slot FROM rule WHERE text NOT LIKE 'feed %' AND NOT EXISTS \
-                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) LIMIT 1",
-                    [],
+                    "SELECT slot FROM rule WHERE slot > ?1 AND text NOT LIKE 'feed %' AND NOT EXISTS \
+                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) ORDER BY slot LIMIT 1",
+                    [self.searched],
                     |row| row.get(0),
                 )
                 .optional()?;
+            // Going on from there, all of a request's rules together cost one walk.
+            self.searched = unused.unwrap_or(RULE_SLOT_MAX);
             let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
             // A slot promised to another rule of this very transaction has no row yet.
             self.slots.retain(|_, promised| *promised != slot);

@@ -38,6 +38,7 @@ enum Request {
     Stats(Reply<EdgeStats>),
     Stopping(StopRequest, Reply<Stopping>),
     Feed(FeedRequest),
+    RuleNames(Vec<u32>, Reply<Vec<(u32, String)>>),
     /// Look at the clock now.
     Tick(Reply<()>),
     Stop,
@@ -129,6 +130,7 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         Request::Stats(reply) => drop(reply.send(edge.stats())),
         Request::Stopping(request, reply) => drop(reply.send(edge.stopping(request))),
         Request::Feed(request) => answer_feed(edge, request),
+        Request::RuleNames(slots, reply) => drop(reply.send(edge.rule_names(&slots))),
         Request::Tick(reply) => drop(reply.send(Ok(()))),
         Request::Stop => {}
     }
@@ -263,6 +265,11 @@ impl EdgeHandle {
 
     pub async fn feed_failed(&self, name: String, reason: String) -> Result<FeedAnswer, Problem> {
         self.ask(|reply| Request::Feed(FeedRequest::Failed(name, reason, reply))).await
+    }
+
+    /// What the rules of these counter slots are called; slots without a rule are left out.
+    pub async fn rule_names(&self, slots: Vec<u32>) -> Result<Vec<(u32, String)>, Problem> {
+        self.ask(|reply| Request::RuleNames(slots, reply)).await
     }
 
     /// Has the owner look at its clock and do what is due.

@@ -14,6 +14,8 @@ use relay_common::totals::Totals;
 use relay_common::verdict::Verdict;
 use thiserror::Error;
 
+use super::events::source::EventSource;
+
 /// The enforced lists and their counters. One owner: nobody else writes the same maps.
 pub trait Filter: Send {
     /// Puts an entry in force, in place of the prefix's earlier one. The prefix is truncated to
@@ -90,8 +92,14 @@ pub trait Filter: Send {
 
     /// Judges a connection at accept, where no program in the kernel has judged its packets, and
     /// counts it as one packet. Where one has, this only asks.
-    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        self.verdict(source, class, now_s)
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
+        self.verdict(source, Scope::of_tcp_port(port), now_s)
+    }
+
+    /// Where packets are told about that were dropped, limited or observed. There is one reader:
+    /// whoever asks first.
+    fn events(&mut self) -> Option<Box<dyn EventSource>> {
+        None
     }
 
     /// Packets by what became of them, over all CPUs.

@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Slot, Table};
 use relay_common::entry::{Entry, List, Scope};
+use relay_common::event::{Event, Fate};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::{self, Lists, Verdict};
 
+use super::events::source::{self, EventSource, Teller, Told};
 use super::filter::{
     Attachment, Filter, FilterError, MapSizes, Mode, Modes, State, family_of, source_of,
 };
@@ -31,6 +33,7 @@ pub struct MemoryFilter {
     totals: Totals,
     /// Bounded by the number of rule ids, which the layout fixes.
     hits: HashMap<u32, RuleHits>,
+    teller: Option<Teller>,
 }
 
 impl MemoryFilter {
@@ -45,11 +48,39 @@ impl MemoryFilter {
             modes: Modes::default(),
             totals: Totals::default(),
             hits: HashMap::new(),
+            teller: None,
         }
     }
 
     fn decide(&self, packet: &Packet, now_s: u32) -> Verdict {
         verdict::decide(&At { filter: self, now_s }, self.control(), packet)
+    }
+
+    /// Tells of a connection that was refused, or would have been.
+    fn tell(&mut self, packet: &Packet, verdict: &Verdict, now_s: u32) {
+        let (fate, entry) = match verdict {
+            Verdict::Denied(entry) => (Fate::Dropped, entry),
+            Verdict::Observed(entry) => (Fate::Observed, entry),
+            _ => return,
+        };
+        let Some(teller) = self.teller.as_mut().filter(|_| self.modes.events_per_s > 0) else {
+            return;
+        };
+        let event = Event {
+            at_ns: u64::from(now_s) * 1_000_000_000,
+            source: packet.source,
+            port: packet.port,
+            fate,
+            rule: entry.rule,
+            reason: entry.reason,
+            prefix_len: entry.prefix_len,
+        };
+        let counter = match teller.tell(event, self.modes.events_per_s) {
+            Told::Told => Counter::EventTold,
+            Told::LeftOut => Counter::EventLeftOut,
+            Told::Lost => Counter::EventLost,
+        };
+        self.totals.add(counter, 1);
     }
 
     /// A table without entries costs nothing here, so all of them are in use.
@@ -181,10 +212,11 @@ impl Filter for MemoryFilter {
         Ok(self.decide(&Packet::of_class(source_of(source), class), now_s))
     }
 
-    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        let packet = Packet::of_class(source_of(source), class);
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
+        let packet = Packet::to_port(source_of(source), port);
         let verdict = self.decide(&packet, now_s);
         self.totals.add(Counter::of_verdict(&packet, &verdict), 1);
+        self.tell(&packet, &verdict, now_s);
         if let Some(entry) = verdict.entry()
             && entry.rule < layout::RULES
         {
@@ -194,6 +226,15 @@ impl Filter for MemoryFilter {
             *slot = slot.merge(hit);
         }
         Ok(verdict)
+    }
+
+    fn events(&mut self) -> Option<Box<dyn EventSource>> {
+        if self.teller.is_some() {
+            return None;
+        }
+        let (teller, inbox) = source::in_memory();
+        self.teller = Some(teller);
+        Some(Box::new(inbox))
     }
 
     fn totals(&self) -> Result<Totals, FilterError> {
@@ -290,9 +331,8 @@ mod tests {
         let entry = Entry::new(Scope::MX, Reason::Dnsbl, 7);
         filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), entry).unwrap();
         filter.set_guarded(Scope::MX).unwrap();
-        let mut drops = |source: &str, now_s| {
-            filter.judge(source.parse().unwrap(), Scope::MX, now_s).unwrap().drops()
-        };
+        let mut drops =
+            |source: &str, now_s| filter.judge(source.parse().unwrap(), 25, now_s).unwrap().drops();
         assert!(drops("192.0.2.9", 40) && drops("::ffff:192.0.2.9", 41));
         assert!(!drops("192.0.3.9", 42));
         assert_eq!(filter.totals().unwrap().dropped(Family::V4), 2);

@@ -1,6 +1,6 @@
 //! What the edge says about itself: status, stats, and why an address passes or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
@@ -14,10 +14,10 @@ use super::desired::Claim;
 use super::feeds::verdict_of;
 use super::filter::{Attachment, Filter, FilterError, Mode, State};
 use super::state::Edge;
-use super::store::RULE_SLOT_MAX;
+use super::store::{RULE_SLOT_MAX, RULE_SLOT_OTHER};
 use crate::control::api::{
     Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, InterfaceStatus,
-    Judged, PacketVerdict, Problem, RuleStats, Time,
+    Judged, PacketVerdict, Problem, Row, RuleStats, Time,
 };
 
 /// Rules in one answer to `stats`.
@@ -72,31 +72,63 @@ impl<F: Filter> Edge<F> {
             ("later fragments", totals.later_fragments()),
         ];
         let by_reason = |count: fn(&Totals, Reason) -> u64| -> BTreeMap<String, u64> {
-            let counts =
-                Reason::ALL.map(|reason| (reason.name().to_owned(), count(&totals, reason)));
-            counts.into_iter().filter(|(_, count)| *count > 0).collect()
+            let counts = Reason::ALL.map(|reason| (reason, count(&totals, reason)));
+            let counts = counts.into_iter().filter(|(_, count)| *count > 0);
+            counts.map(|(reason, count)| (reason.name().to_owned(), count)).collect()
         };
+        let events = [
+            ("told", Counter::EventTold),
+            ("left out", Counter::EventLeftOut),
+            ("lost", Counter::EventLost),
+        ];
+        let events = events.map(|(name, counter)| (name.to_owned(), totals.get(counter)));
         let mut rules = Vec::new();
         for (slot, rule) in self.store.rules()? {
-            let hits = self.filter.rule_hits(slot)?;
-            if hits.hits + hits.observed > 0 {
-                rules.push(RuleStats {
-                    rule,
-                    packets: hits.hits,
-                    observed: hits.observed,
-                    last_hit: self.wall_of_boot_s(hits.last_s),
-                });
+            let rule = self.rule_stats(slot, rule)?;
+            if rule.packets + rule.observed > 0 {
+                rules.push(rule);
             }
         }
-        let rank = |of: &RuleStats| std::cmp::Reverse((of.packets, of.observed));
-        rules.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.rule.cmp(&b.rule)));
+        rules.sort_by(|a, b| {
+            let packets = |rule: &RuleStats| rule.packets + rule.observed;
+            packets(b).cmp(&packets(a)).then_with(|| a.rule.cmp(&b.rule))
+        });
         rules.truncate(RULES_SHOWN_MAX);
         Ok(EdgeStats {
             packets: packets.map(|(name, count)| (name.to_owned(), count)).into(),
             dropped_by_reason: by_reason(Totals::dropped_for),
             observed_by_reason: by_reason(Totals::observed_for),
+            events: events.into(),
             rules,
         })
+    }
+
+    fn rule_stats(&self, slot: u32, rule: String) -> Result<RuleStats, Problem> {
+        let hits = self.filter.rule_hits(slot)?;
+        let last_hit = self.wall_of_boot_s(hits.last_s);
+        Ok(RuleStats { rule, packets: hits.hits, observed: hits.observed, last_hit })
+    }
+
+    /// What the rules of these rows did to packets: each is read once, however many rows it has.
+    pub(super) fn rules_of(&self, rows: &[Row]) -> Result<Vec<RuleStats>, Problem> {
+        let names: BTreeSet<&str> = rows.iter().map(|row| row.rule.as_str()).collect();
+        let mut rules = Vec::with_capacity(names.len());
+        for name in names {
+            let slot = self.store.slot_of(name)?;
+            if slot != RULE_SLOT_OTHER {
+                rules.push(self.rule_stats(slot, name.to_owned())?);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// What the rules of these counter slots are called.
+    pub fn rule_names(&self, slots: &[u32]) -> Result<Vec<(u32, String)>, Problem> {
+        let mut names = Vec::with_capacity(slots.len());
+        for &slot in slots {
+            names.extend(self.store.rule_of(slot)?.map(|name| (slot, name)));
+        }
+        Ok(names)
     }
 
     pub(super) fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
@@ -106,7 +138,8 @@ impl<F: Filter> Edge<F> {
     }
 
     /// What the maps answer for a packet, what the lists call for, and every row that has a say.
-    pub fn explain(&self, query: &ExplainQuery) -> Result<EdgeExplain, Problem> {
+    /// Where the two differ, the maps are soon made to agree.
+    pub fn explain(&mut self, query: &ExplainQuery) -> Result<EdgeExplain, Problem> {
         let now = self.now();
         let source = prefix::host(query.address);
         let class = Scope::of_tcp_port(query.port);
@@ -133,6 +166,10 @@ impl<F: Filter> Edge<F> {
                 }
             }
         }
+        let agrees = bite(verdict) == bite(desired);
+        if !agrees {
+            self.reconcile_soon(now);
+        }
         Ok(EdgeExplain {
             address: source.addr(),
             port: query.port,
@@ -140,7 +177,7 @@ impl<F: Filter> Edge<F> {
             verdict,
             decided_by,
             desired,
-            agrees: bite(verdict) == bite(desired),
+            agrees,
             rows,
             feeds,
             bans: self.bans_counted(network_of(query.address), now)?,
@@ -149,8 +186,7 @@ impl<F: Filter> Edge<F> {
 
     /// What becomes of a connection that the relay has accepted, counted as the kernel counts.
     pub fn judge(&mut self, query: &ExplainQuery) -> Result<Judged, Problem> {
-        let class = Scope::of_tcp_port(query.port);
-        let found = self.filter.judge(query.address, class, self.now().boot_s())?;
+        let found = self.filter.judge(query.address, query.port, self.now().boot_s())?;
         Ok(Judged { verdict: told(&found) })
     }
 

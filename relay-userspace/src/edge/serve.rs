@@ -1,6 +1,6 @@
 //! The edge daemon, put together: attach, restore the lists, answer on the control socket.
 
-use std::{os::unix::fs::DirBuilderExt, path::Path};
+use std::{os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
@@ -11,6 +11,7 @@ use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::{
     clock, daemon,
+    events::{hub::Hub, reader, routes},
     filter::{Filter, MapSizes, Modes},
     kernel::{DropLog, Interface, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
@@ -111,7 +112,7 @@ struct Served<'a> {
 impl Served<'_> {
     /// Serves with this filter; gives it back at the end, still in force unless somebody asked for
     /// it to be taken off.
-    fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<(F, Ending)> {
+    fn run<F: Filter + 'static>(self, mut filter: F) -> anyhow::Result<(F, Ending)> {
         let Self { config, runtime, stop, socket, relay } = self;
         let settings = EdgeSettings {
             bans: ban_policy(&config.ban),
@@ -126,14 +127,24 @@ impl Served<'_> {
             tracing::warn!("the filter only observes: nothing is dropped (filter.observe)");
         }
         let configured = protected_by(config);
+        let told = config.filter.events_per_second > 0;
+        let events = filter.events().filter(|_| told);
         let read_protected = Box::new(move || protected::read(&configured));
         let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?
             .sparing_ssh(Box::new(sshd::reader()));
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
+        let hub = Arc::new(Hub::new(events.is_some()));
+        let names = ask_names(runtime, owner.handle());
+        let reader = events
+            .map(|events| reader::start(events, Arc::clone(&hub), names, clock::system))
+            .transpose()
+            .context("starting the reader of events")?;
         let mut ending = Ending::Signal;
         let outcome = runtime.block_on(async {
             let (ask, mut asked) = mpsc::channel(1);
-            let router = server::router(owner.handle()).merge(stop::router(owner.handle(), ask));
+            let router = server::router(owner.handle())
+                .merge(stop::router(owner.handle(), ask))
+                .merge(routes::routes(Arc::clone(&hub)));
             let router = server::holding_relay_to_its_own(router, relay.uid.as_raw());
             notify::Starter::reach().ready();
             let until = async {
@@ -141,11 +152,14 @@ impl Served<'_> {
                     () = stop.recv() => {}
                     asked = asked.recv() => ending = asked.unwrap_or(ending),
                 }
+                // Answers without an end would hold up everyone's.
+                hub.close();
             };
             let access = Access::new(Some(relay.gid.as_raw()));
             let served = socket.serve(router, access, Limits::default(), until).await;
             served.context("serving the control socket")
         });
+        drop(reader);
         let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
         outcome.map(|()| (filter, ending))
     }
@@ -159,6 +173,17 @@ fn configured_rows(filter: &config::Filter) -> Vec<(List, Vec<Line>)> {
     let denied = of(&filter.deny, Scope::SMTP, false).into_iter();
     let denied = denied.chain(of(&filter.deny_observed, Scope::SMTP, true)).collect();
     vec![(List::Allow, of(&filter.allow, Scope::ALL, false)), (List::Deny, denied)]
+}
+
+/// How long the reader of events waits for the owner; events without names are better than none.
+const NAMES_WITHIN: Duration = Duration::from_secs(1);
+
+fn ask_names(runtime: &Runtime, owner: daemon::EdgeHandle) -> reader::AskNames {
+    let runtime = runtime.handle().clone();
+    Box::new(move |slots| {
+        let names = async { tokio::time::timeout(NAMES_WITHIN, owner.rule_names(slots)).await };
+        runtime.block_on(names).ok()?.ok()
+    })
 }
 
 fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -182,7 +207,11 @@ fn sizes(config: &Config) -> MapSizes {
 }
 
 fn modes(filter: &config::Filter) -> Modes {
-    Modes { observes: filter.observe, syn: filter.syn_limit, ..Modes::default() }
+    Modes {
+        observes: filter.observe,
+        syn: filter.syn_limit,
+        events_per_s: filter.events_per_second,
+    }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {

@@ -246,6 +246,12 @@ impl<F: Filter> Edge<F> {
         done
     }
 
+    /// Has lists and maps compared within seconds.
+    pub(super) fn reconcile_soon(&mut self, now: Now) {
+        let soon_ms = now.boot_ms.saturating_add(RETRY_AFTER_MS);
+        self.next_reconcile_ms = self.next_reconcile_ms.min(soon_ms);
+    }
+
     fn guard(&mut self, scope: Scope, failure: &mut Option<String>) {
         let done = self.filter.set_guarded(scope);
         self.note(done, failure);

@@ -259,6 +259,13 @@ impl Store {
         Ok(rules.collect::<Result<_, _>>()?)
     }
 
+    /// The rule of a counter slot.
+    pub fn rule_of(&self, slot: u32) -> Result<Option<String>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT text FROM rule WHERE slot = ?1")?;
+        Ok(statement.query_row([slot], |row| row.get(0)).optional()?)
+    }
+
     /// The counter slot of a rule.
     pub fn slot_of(&self, rule: &str) -> Result<u32, StoreError> {
         let mut statement =

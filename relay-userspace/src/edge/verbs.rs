@@ -36,6 +36,8 @@ impl<F: Filter> Edge<F> {
             list,
             source: SOURCE_CLI,
             rule: SOURCE_CLI,
+            // So that the hits of one are told from those of another.
+            rule_each: true,
             reason: Reason::Manual,
             lines: prefixes.into_iter().map(line).collect(),
             scope: request.scope,
@@ -65,6 +67,7 @@ impl<F: Filter> Edge<F> {
             list,
             source: &format!("import:{}", query.name),
             rule: &format!("import {}", query.name),
+            rule_each: false,
             reason: Reason::Import,
             lines,
             scope: query.scope,
@@ -93,6 +96,7 @@ impl<F: Filter> Edge<F> {
             list,
             source,
             rule: source,
+            rule_each: false,
             reason: Reason::Manual,
             lines,
             scope: Scope::ALL,
@@ -168,7 +172,8 @@ impl<F: Filter> Edge<F> {
         rows.truncate(limit);
         let last = rows.last().filter(|_| more);
         let next = last.map(|row| format!("{}|{}", row.prefix, row.source));
-        Ok(ListPage { rows, next })
+        let rules = self.rules_of(&rows)?;
+        Ok(ListPage { rows, rules, next })
     }
 }
 

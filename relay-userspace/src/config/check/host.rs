@@ -42,6 +42,12 @@ impl Check<'_> {
             &default.max_entries,
             1..=16_000_000,
         );
+        let events_per_second = self.number(
+            "filter.events_per_second",
+            &file.events_per_second,
+            &default.events_per_second,
+            0..=100_000,
+        );
         let allow = self.texts("filter.allow", &file.allow, &None, parse::prefix);
         let deny = self.texts("filter.deny", &file.deny, &None, parse::prefix);
         let deny_observed =
@@ -53,6 +59,7 @@ impl Check<'_> {
             allow_generic,
             log_drops: file.log_drops.or(default.log_drops).unwrap_or(false),
             observe: file.observe.or(default.observe).unwrap_or(false),
+            events_per_second: events_per_second?,
             pin_dir: pin_dir?,
             max_entries: max_entries?,
             allow: allow?,

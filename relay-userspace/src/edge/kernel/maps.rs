@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
@@ -35,6 +35,8 @@ pub(super) struct Maps {
     totals: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, Hits>,
     settings: Array<MapData, SettingWords>,
+    /// Until its reader has asked for it.
+    pub(super) events: Option<RingBuf<MapData>>,
     sizes: MapSizes,
 }
 
@@ -89,6 +91,7 @@ impl Maps {
             totals: take(ebpf, layout::TOTALS)?,
             hits: take(ebpf, layout::RULE_HITS)?,
             settings: take(ebpf, layout::SETTINGS)?,
+            events: Some(take(ebpf, layout::EVENTS)?),
             sizes,
         })
     }

@@ -6,6 +6,7 @@ mod bpf;
 mod drop_log;
 mod earlier;
 mod error;
+mod events;
 mod generation;
 mod link;
 mod load;
@@ -35,6 +36,7 @@ pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
 
+use super::events::source::EventSource;
 use super::filter::{
     Attachment, Filter, FilterError, Kept, MapSizes, Mode, Modes, State, source_of,
 };
@@ -302,6 +304,10 @@ impl Filter for KernelFilter {
             Some(error) => Err(maps::kernel("to look an address up", error)),
             None => Ok(verdict),
         }
+    }
+
+    fn events(&mut self) -> Option<Box<dyn EventSource>> {
+        self.maps.events.take().map(|ring| Box::new(events::Ring(ring)) as Box<_>)
     }
 
     fn totals(&self) -> Result<Totals, FilterError> {

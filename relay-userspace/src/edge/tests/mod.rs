@@ -116,8 +116,8 @@ impl Filter for Probe {
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         self.with(|filter| filter.verdict(source, class, now_s))
     }
-    fn judge(&mut self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
-        self.with(|filter| filter.judge(source, class, now_s))
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
+        self.with(|filter| filter.judge(source, port, now_s))
     }
     fn totals(&self) -> Result<Totals, FilterError> {
         self.with(|filter| filter.totals())
@@ -234,7 +234,7 @@ impl Bench {
         matches!(self.verdict(address, port), Verdict::Observed(..))
     }
 
-    fn explain(&self, address: &str) -> EdgeExplain {
+    fn explain(&mut self, address: &str) -> EdgeExplain {
         let address = address.parse().unwrap();
         self.edge.explain(&ExplainQuery { address, port: 25 }).unwrap()
     }

@@ -84,7 +84,7 @@ fn feeds_overlap_allow_beats_deny_and_observing_drops_nothing() {
     assert!(!bench.verdict("192.0.2.9", 587).drops() && bench.denied("192.0.2.9"));
     assert!(matches!(bench.verdict("192.0.2.7", 25), Verdict::Allowed(_)));
     assert!(matches!(bench.verdict("203.0.113.5", 25), Verdict::Observed(_)));
-    let explain = |address: &str| {
+    let mut explain = |address: &str| {
         let query = ExplainQuery { address: address.parse().unwrap(), port: 25 };
         bench.edge.explain(&query).unwrap()
     };
