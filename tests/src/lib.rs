@@ -8,6 +8,7 @@ pub mod dns;
 pub mod netns;
 pub mod postfix;
 pub mod process;
+pub mod pty;
 pub mod recorder;
 pub mod tap;
 pub mod world;

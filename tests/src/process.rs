@@ -25,8 +25,16 @@ impl Process {
     /// # Errors
     /// The program cannot be started: most often it is not installed.
     pub fn start(command: &mut Command) -> Result<Self> {
+        Self::start_with_input(command.stdin(Stdio::null()))
+    }
+
+    /// As [`Self::start`], with the standard input that the command has.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with_input(command: &mut Command) -> Result<Self> {
         let what = format!("{command:?}");
-        let child = command.stdin(Stdio::null()).spawn().with_context(|| {
+        let child = command.spawn().with_context(|| {
             format!("starting {what}; `cargo xtask setup` installs what tests need")
         })?;
         Ok(Self { child, what })

@@ -200,6 +200,12 @@ fn header(observed: bool) -> Vec<&'static str> {
     header
 }
 
+/// A rule that is the row's own bears its prefix, which stands in the row already.
+fn rule_text(row: &Row) -> String {
+    let own = row.rule.strip_suffix(&row.prefix.to_string()).and_then(|rule| rule.strip_suffix(' '));
+    own.unwrap_or(&row.rule).to_owned()
+}
+
 fn line(row: &Row, rule: Option<&RuleStats>, observed: bool, wall_s: u64) -> Vec<String> {
     let count = |of: fn(&RuleStats) -> u64| rule.map_or("-".to_owned(), |rule| of(rule).to_string());
     let mut cells = vec![
@@ -207,7 +213,7 @@ fn line(row: &Row, rule: Option<&RuleStats>, observed: bool, wall_s: u64) -> Vec
         row.scope.to_string(),
         row.reason.to_string(),
         row.source.clone(),
-        row.rule.clone(),
+        rule_text(row),
         count(|rule| rule.packets),
     ];
     cells.extend(observed.then(|| count(|rule| rule.observed)));

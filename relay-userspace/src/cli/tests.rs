@@ -148,9 +148,9 @@ async fn the_deny_list_is_kept_by_hand() {
         .check(
             "deny list",
             done,
-            "PREFIX           SCOPE  REASON  SOURCE  RULE  EXPIRES                           COMMENT\n\
-             192.0.2.0/24     smtp   manual  cli     cli   2027-01-15T08:09:58Z (in 9m 58s)  abuse\n\
-             2001:db8::1/128  smtp   manual  cli     cli   2027-01-15T08:09:58Z (in 9m 58s)  abuse\n",
+            "PREFIX           SCOPE  REASON  SOURCE  RULE  HITS  LAST HIT  EXPIRES                           COMMENT\n\
+             192.0.2.0/24     smtp   manual  cli     cli   0     -         2027-01-15T08:09:58Z (in 9m 58s)  abuse\n\
+             2001:db8::1/128  smtp   manual  cli     cli   0     -         2027-01-15T08:09:58Z (in 9m 58s)  abuse\n",
             "",
         )
         .await;

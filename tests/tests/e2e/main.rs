@@ -11,4 +11,5 @@ mod learning;
 mod mail;
 mod relaying;
 mod running;
+mod seeing;
 mod verbs;

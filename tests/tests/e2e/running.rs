@@ -185,6 +185,8 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     let denied = r#"{"prefixes":["0.0.0.0/0"],"scope":"all"}"#;
     let added = ask("POST", "/v1/lists/deny/entries", denied)?;
     ensure!(added.starts_with("HTTP/1.1 403"), "{added}");
+    let events = ask("GET", "/v1/events?follow=true", "")?;
+    ensure!(events.starts_with("HTTP/1.1 403"), "{events}");
     let status = ask("GET", "/v1/status", "")?;
     ensure!(status.starts_with("HTTP/1.1 200"), "{status}");
     ensure!(world.cli_ok(&["deny", "list"])?.contains(OTHER), "the entry is gone");

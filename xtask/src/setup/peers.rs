@@ -17,10 +17,11 @@ struct Peer {
     package: &'static str,
 }
 
-const PEERS: [Peer; 15] = [
+const PEERS: [Peer; 16] = [
     Peer { program: "ip", package: "iproute2" },
     Peer { program: "nsenter", package: "util-linux" },
     Peer { program: "unshare", package: "util-linux" },
+    Peer { program: "bpftool", package: "bpftool" },
     Peer { program: "tcpdump", package: "tcpdump" },
     Peer { program: "dig", package: "bind9-dnsutils" },
     Peer { program: "nsd", package: NSD },

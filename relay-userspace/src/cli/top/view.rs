@@ -156,8 +156,8 @@ fn render_top(frame: &mut Frame<'_>, area: Rect, title: &'static str, entries: &
 
 fn render_rules(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let area = below_a_gap(area);
-    let observed = model.rules.iter().any(|rule| rule.observed > 0);
     let wide = area.width >= WIDE;
+    let observed = wide && model.rules.iter().any(|rule| rule.observed > 0);
     let mut widths = vec![Constraint::Fill(1), Constraint::Length(7), Constraint::Length(11)];
     let mut titles = vec!["RULE", "/S", "HITS"];
     if observed {

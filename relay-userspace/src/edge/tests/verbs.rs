@@ -119,23 +119,56 @@ fn explain_asks_the_maps_and_says_when_the_lists_differ() {
     let mut bench = Bench::new();
     bench.add(List::Deny, "192.0.2.0/24", Scope::MX, None);
     bench.ban("192.0.2.9", Scope::SMTP);
-    let ask = |bench: &Bench, port| {
+    let ask = |bench: &mut Bench, port| {
         let address = "::ffff:192.0.2.9".parse().unwrap();
         bench.edge.explain(&ExplainQuery { address, port }).unwrap()
     };
-    let told = ask(&bench, 25);
+    let told = ask(&mut bench, 25);
     assert_eq!((told.verdict, told.agrees), (PacketVerdict::Denied, true));
     assert_eq!(told.decided_by, Some(net("192.0.2.9/32")));
     assert_eq!(told.rows[0].row.rule, "dnsbl Spamhaus ZEN");
     assert_eq!((told.rows.len(), told.bans), (2, 1));
-    assert!(!ask(&bench, 587).rows[1].in_scope);
+    assert!(!ask(&mut bench, 587).rows[1].in_scope);
     bench.probe.with(|filter| {
         filter.remove(List::Deny, net("192.0.2.9/32")).unwrap();
         filter.remove(List::Deny, net("192.0.2.0/24")).unwrap();
     });
-    let told = ask(&bench, 25);
+    let told = ask(&mut bench, 25);
     assert_eq!((told.verdict, told.desired), (PacketVerdict::Pass, PacketVerdict::Denied));
     assert!(!told.agrees);
+    // Whoever found the difference has hastened its end.
+    bench.pass(Duration::from_secs(6));
+    bench.edge.tick();
+    assert!(ask(&mut bench, 25).agrees);
+    assert_eq!(bench.edge.status().unwrap().health.drift, 2);
+}
+
+#[test]
+fn each_line_has_hits_of_its_own_and_rules_of_many_lines_are_told_once() {
+    let mut bench = Bench::new();
+    bench.add(List::Deny, "192.0.2.1", Scope::SMTP, None);
+    bench.add(List::Deny, "192.0.2.2", Scope::SMTP, None);
+    bench.import("203.0.113.0/24\n198.51.100.7\n", false).unwrap();
+    bench.probe.set_guarded(Scope::SMTP).unwrap();
+    let mut judge = |bench: &mut Bench, address: &str| {
+        let query = ExplainQuery { address: address.parse().unwrap(), port: 25 };
+        bench.edge.judge(&query).unwrap()
+    };
+    for address in ["192.0.2.1", "192.0.2.1", "203.0.113.5", "198.51.100.7"] {
+        judge(&mut bench, address);
+    }
+    let page = bench.edge.page(List::Deny, &ListQuery::default()).unwrap();
+    let told: Vec<_> = page.rules.iter().map(|r| (r.rule.as_str(), r.packets)).collect();
+    assert_eq!(
+        told,
+        [("cli 192.0.2.1/32", 2), ("cli 192.0.2.2/32", 0), ("import drop.txt", 2)]
+    );
+    assert_eq!(page.rules[0].last_hit, Some(Time(START.wall_s())));
+    assert_eq!(page.rules[1].last_hit, None);
+    // The rule outlives its row, and so do its hits.
+    bench.remove(List::Deny, "192.0.2.1");
+    bench.add(List::Deny, "192.0.2.1", Scope::MX, None);
+    assert_eq!(bench.edge.stats().unwrap().rules[0].packets, 2);
 }
 
 #[test]
