@@ -37,9 +37,8 @@ impl Pty {
         let mut there = Command::new("setsid");
         there.arg("--ctty").arg(command.get_program()).args(command.get_args());
         there.env("TERM", "xterm").env("LANG", "C.UTF-8");
-        for stream in [Command::stdin, Command::stdout, Command::stderr] {
-            stream(&mut there, pty.slave.try_clone()?.into());
-        }
+        there.stdin(pty.slave.try_clone()?).stdout(pty.slave.try_clone()?);
+        there.stderr(pty.slave.try_clone()?);
         let process = Process::start_with_input(&mut there)?;
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, seen) = (File::from(pty.master.try_clone()?), Arc::clone(&shown));
@@ -68,7 +67,11 @@ impl Pty {
             let ended = self.process.try_wait()?;
             Ok((self.shown().contains(text) || ended.is_some()).then_some(()))
         });
-        ensure!(self.shown().contains(text), "{text:?} was not shown ({shown:?}): {}", self.shown());
+        ensure!(
+            self.shown().contains(text),
+            "{text:?} was not shown ({shown:?}): {}",
+            self.shown()
+        );
         Ok(())
     }
 

@@ -202,12 +202,14 @@ fn header(observed: bool) -> Vec<&'static str> {
 
 /// A rule that is the row's own bears its prefix, which stands in the row already.
 fn rule_text(row: &Row) -> String {
-    let own = row.rule.strip_suffix(&row.prefix.to_string()).and_then(|rule| rule.strip_suffix(' '));
+    let own =
+        row.rule.strip_suffix(&row.prefix.to_string()).and_then(|rule| rule.strip_suffix(' '));
     own.unwrap_or(&row.rule).to_owned()
 }
 
 fn line(row: &Row, rule: Option<&RuleStats>, observed: bool, wall_s: u64) -> Vec<String> {
-    let count = |of: fn(&RuleStats) -> u64| rule.map_or("-".to_owned(), |rule| of(rule).to_string());
+    let count =
+        |of: fn(&RuleStats) -> u64| rule.map_or("-".to_owned(), |rule| of(rule).to_string());
     let mut cells = vec![
         row.prefix.to_string(),
         row.scope.to_string(),

@@ -226,9 +226,10 @@ impl Client {
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Incoming, Conversation), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.absent(&error))?;
-        let (mut sender, mut connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.garbled(error))?;
+        let (mut sender, mut connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|error| self.garbled(error))?;
         let conversation = async {
             let answer = sender.send_request(request).await?;
             Ok::<_, hyper::Error>((answer.status(), answer.into_body()))

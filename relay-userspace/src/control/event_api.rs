@@ -16,7 +16,8 @@ pub struct TimeMs(pub u64);
 
 impl fmt::Display for TimeMs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let ms =
+            i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         write!(f, "{:.3}", ms.unwrap_or(jiff::Timestamp::MAX))
     }
 }
@@ -36,9 +37,7 @@ impl<'de> Deserialize<'de> for TimeMs {
 }
 
 /// What became of a packet.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FateName {
     Dropped,
@@ -103,7 +102,9 @@ pub struct PacketEvent {
 #[serde(untagged)]
 pub enum EventLine {
     /// So many events were not passed on, since the caller reads too slowly.
-    Lost { lost: u64 },
+    Lost {
+        lost: u64,
+    },
     Packet(PacketEvent),
 }
 

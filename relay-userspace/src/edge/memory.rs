@@ -327,9 +327,8 @@ mod tests {
         let entry = Entry::new(Scope::MX, Reason::Dnsbl, 7);
         filter.put(List::Deny, "192.0.2.0/24".parse().unwrap(), entry).unwrap();
         filter.set_guarded(Scope::MX).unwrap();
-        let mut drops = |source: &str, now_s| {
-            filter.judge(source.parse().unwrap(), 25, now_s).unwrap().drops()
-        };
+        let mut drops =
+            |source: &str, now_s| filter.judge(source.parse().unwrap(), 25, now_s).unwrap().drops();
         assert!(drops("192.0.2.9", 40) && drops("::ffff:192.0.2.9", 41));
         assert!(!drops("192.0.3.9", 42));
         assert_eq!(filter.totals().unwrap().dropped(Family::V4), 2);

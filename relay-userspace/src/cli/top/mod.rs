@@ -4,9 +4,9 @@
 mod model;
 mod plain;
 mod screen;
-mod view;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};

@@ -61,9 +61,8 @@ pub(super) fn print(model: &Model, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}\n{}\n", headline(status), lists(status))?;
     }
     let flows = model.flows.iter();
-    let flows = flows.map(|flow| {
-        vec![flow.name.to_owned(), rate_text(flow.per_s), flow.total.to_string()]
-    });
+    let flows =
+        flows.map(|flow| vec![flow.name.to_owned(), rate_text(flow.per_s), flow.total.to_string()]);
     table(out, Some(&["PACKETS", "A SECOND", "TOTAL"]), flows)?;
     writeln!(out, "{}", events(model))?;
     if !model.top.ports.is_empty() {

@@ -47,8 +47,12 @@ fn sample(at_s: u64, seen: u64, dropped: u64) -> Sample {
         at: Duration::from_secs(at_s),
         status: Some(status()),
         stats: EdgeStats {
-            packets: [count("seen", seen), count("passed", seen - dropped), count("dropped", dropped)]
-                .into(),
+            packets: [
+                count("seen", seen),
+                count("passed", seen - dropped),
+                count("dropped", dropped),
+            ]
+            .into(),
             events: [count("told", 40), count("left out", 7), count("lost", 1)].into(),
             rules: vec![rule],
             ..EdgeStats::default()

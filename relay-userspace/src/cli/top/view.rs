@@ -77,9 +77,8 @@ fn render_head(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         None => Line::from("Postern").style(bold()),
     };
     let second = match (&model.trouble, &model.status) {
-        (Some(trouble), _) => {
-            Line::from(trouble.as_str()).style(bold().fg(Color::Red).add_modifier(Modifier::REVERSED))
-        }
+        (Some(trouble), _) => Line::from(trouble.as_str())
+            .style(bold().fg(Color::Red).add_modifier(Modifier::REVERSED)),
         (None, Some(status)) => Line::from(lists(status)),
         (None, None) => Line::from("asking the edge"),
     };
@@ -136,12 +135,8 @@ fn render_tops(frame: &mut Frame<'_>, area: Rect, model: &Model) {
 }
 
 fn render_top(frame: &mut Frame<'_>, area: Rect, title: &'static str, entries: &[TopEntry]) {
-    let widths = [
-        Constraint::Fill(1),
-        Constraint::Length(8),
-        Constraint::Length(6),
-        Constraint::Length(4),
-    ];
+    let widths =
+        [Constraint::Fill(1), Constraint::Length(8), Constraint::Length(6), Constraint::Length(4)];
     let rows = entries.iter().map(|entry| {
         Row::new([
             Cell::from(entry.what.as_str()),

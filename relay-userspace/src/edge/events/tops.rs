@@ -68,11 +68,7 @@ fn unit(source: &IpNet) -> String {
     if whole { source.addr().to_string() } else { source.to_string() }
 }
 
-fn table<K>(
-    heavy: &Heavy<(K, FateName)>,
-    at_ms: u64,
-    name: impl Fn(&K) -> String,
-) -> Vec<TopEntry>
+fn table<K>(heavy: &Heavy<(K, FateName)>, at_ms: u64, name: impl Fn(&K) -> String) -> Vec<TopEntry>
 where
     K: Copy + Eq + Hash + Ord,
 {

@@ -150,7 +150,7 @@ fn each_line_has_hits_of_its_own_and_rules_of_many_lines_are_told_once() {
     bench.add(List::Deny, "192.0.2.2", Scope::SMTP, None);
     bench.import("203.0.113.0/24\n198.51.100.7\n", false).unwrap();
     bench.probe.set_guarded(Scope::SMTP).unwrap();
-    let mut judge = |bench: &mut Bench, address: &str| {
+    let judge = |bench: &mut Bench, address: &str| {
         let query = ExplainQuery { address: address.parse().unwrap(), port: 25 };
         bench.edge.judge(&query).unwrap()
     };
@@ -159,10 +159,7 @@ fn each_line_has_hits_of_its_own_and_rules_of_many_lines_are_told_once() {
     }
     let page = bench.edge.page(List::Deny, &ListQuery::default()).unwrap();
     let told: Vec<_> = page.rules.iter().map(|r| (r.rule.as_str(), r.packets)).collect();
-    assert_eq!(
-        told,
-        [("cli 192.0.2.1/32", 2), ("cli 192.0.2.2/32", 0), ("import drop.txt", 2)]
-    );
+    assert_eq!(told, [("cli 192.0.2.1/32", 2), ("cli 192.0.2.2/32", 0), ("import drop.txt", 2)]);
     assert_eq!(page.rules[0].last_hit, Some(Time(START.wall_s())));
     assert_eq!(page.rules[1].last_hit, None);
     // The rule outlives its row, and so do its hits.
