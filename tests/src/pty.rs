@@ -37,8 +37,8 @@ impl Pty {
         let mut there = Command::new("setsid");
         there.arg("--ctty").arg(command.get_program()).args(command.get_args());
         there.env("TERM", "xterm").env("LANG", "C.UTF-8");
-        there.stdin(pty.slave.try_clone()?);
-        there.stdout(pty.slave.try_clone()?).stderr(pty.slave.try_clone()?);
+        there.stdin(pty.slave.try_clone()?).stdout(pty.slave.try_clone()?);
+        there.stderr(pty.slave.try_clone()?);
         let process = Process::start_with_input(&mut there)?;
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, seen) = (File::from(pty.master.try_clone()?), Arc::clone(&shown));

@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relay_common::entry::{List, Scope};
+use relay_common::event::{Event, Fate};
+use relay_common::parse::Source;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::clock::Now;
 use super::daemon;
+use super::events::{hub::Hub, routes::routes};
 use super::memory::MemoryFilter;
 use super::server::router;
 use super::state::{Edge, EdgeSettings};
@@ -25,6 +29,7 @@ struct Served {
     stop: Arc<Notify>,
     task: JoinHandle<()>,
     edge: daemon::EdgeThread<MemoryFilter>,
+    hub: Arc<Hub>,
 }
 
 impl Served {
@@ -45,11 +50,12 @@ impl Served {
         let socket = ControlSocket::bind(&dir.path().join(EDGE_SOCKET), None).unwrap();
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let routes = router(edge.handle());
+        let hub = Arc::new(Hub::new(true));
+        let routes = router(edge.handle()).merge(routes(Arc::clone(&hub)));
         let task = tokio::spawn(async move {
             socket.serve(routes, access, limits, stopped.notified()).await.unwrap();
         });
-        Self { dir, stop, task, edge }
+        Self { dir, stop, task, edge, hub }
     }
 
     fn path(&self) -> PathBuf {
@@ -111,6 +117,43 @@ async fn lists_bans_and_reports_go_over_the_socket() {
     use super::filter::Filter;
     let filter = served.stop().await;
     assert_eq!(filter.entries(List::Deny).unwrap().len(), 3, "what is enforced outlives the edge");
+}
+
+#[tokio::test]
+async fn following_events_outlasts_the_limits_of_other_requests() {
+    let moment = Duration::from_millis(20);
+    let limits = Limits { header_timeout: moment, request_timeout: moment, ..Limits::default() };
+    let served = Served::start(limits);
+    let (client, hub) = (served.client(), Arc::clone(&served.hub));
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let following = tokio::spawn(async move {
+        let query = EventsQuery { last: 1, follow: true };
+        let each = |line: EventLine| sender.send(line).map_err(|_| unreachable!());
+        client.lines::<_, ClientError>("/v1/events", &query, each).await
+    });
+    let tell = |port| {
+        let event = Event {
+            at_ns: 0,
+            source: Source::V4([192, 0, 2, 1]),
+            port,
+            fate: Fate::Dropped,
+            rule: 1,
+            reason: 0,
+            prefix_len: 32,
+        };
+        hub.publish(&[event], Now { wall_ms: 0, boot_ms: 0 }, |_| String::new());
+    };
+    tell(1);
+    lines.recv().await.unwrap();
+    // Not to wait for anything: for the limits to pass.
+    tokio::time::sleep(10 * moment).await;
+    tell(2);
+    let EventLine::Packet(packet) = lines.recv().await.unwrap() else { panic!("no packet") };
+    assert_eq!(packet.port, 2);
+    served.hub.close();
+    following.await.unwrap().unwrap();
+    assert!(lines.recv().await.is_none());
+    served.stop().await;
 }
 
 #[tokio::test]
