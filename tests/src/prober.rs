@@ -66,9 +66,10 @@ impl Prober {
     /// They are not sent: the prober has ended.
     pub fn after(&self, more: u64) -> Result<()> {
         let until = self.seen().sent + more;
-        crate::process::until("SYNs of the prober", || {
-            Ok((self.seen().sent >= until).then_some(()))
-        })
+        crate::process::until(
+            "SYNs of the prober",
+            || Ok((self.seen().sent >= until).then_some(())),
+        )
     }
 
     /// Ends it. What is under way still counts.

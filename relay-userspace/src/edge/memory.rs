@@ -11,7 +11,9 @@ use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::{self, Lists, Verdict};
 
-use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, State, family_of, source_of};
+use super::filter::{
+    Attachment, Filter, FilterError, MapSizes, Mode, Modes, State, family_of, source_of,
+};
 
 type Entries = HashMap<(List, IpNet), Entry>;
 

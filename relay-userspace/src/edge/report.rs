@@ -15,8 +15,7 @@ use super::state::Edge;
 use super::store::RULE_SLOT_MAX;
 use crate::control::api::{
     Code, EdgeExplain, EdgeStats, EdgeStatus, ExplainQuery, ExplainRow, Health, InterfaceStatus,
-    Judged,
-    PacketVerdict, Problem, RuleStats, Time,
+    Judged, PacketVerdict, Problem, RuleStats, Time,
 };
 
 /// Rules in one answer to `stats`.

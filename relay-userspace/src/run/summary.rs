@@ -84,7 +84,10 @@ fn table(lines: &[(&str, String)]) -> String {
 
 fn filter(edge: &EdgeStatus) -> Vec<String> {
     if edge.interfaces.is_empty() {
-        return vec![format!("{}: denied sources are refused at accept, not in the kernel", edge.mode)];
+        return vec![format!(
+            "{}: denied sources are refused at accept, not in the kernel",
+            edge.mode
+        )];
     }
     edge.interfaces.iter().map(|interface| format!("XDP on {interface}")).collect()
 }

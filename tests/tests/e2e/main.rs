@@ -7,8 +7,10 @@
 mod continuity;
 mod crash;
 mod filter;
+mod interfaces;
 mod learning;
 mod mail;
 mod relaying;
 mod running;
+mod stopping;
 mod verbs;

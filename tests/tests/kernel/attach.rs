@@ -164,7 +164,10 @@ fn what_is_missing_is_said() {
     let settings = wire.settings_on(&["eth9"]);
     let error = wire.try_open(&settings).unwrap_err();
     assert_eq!(error.to_string(), "there is no network interface named eth9");
-    assert!(!wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).exists(), "an attempt that failed leaves no folders");
+    assert!(
+        !wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).exists(),
+        "an attempt that failed leaves no folders"
+    );
     let full = wire.pins.path().join("full");
     std::fs::create_dir_all(full.join("of things")).unwrap();
     let settings = KernelSettings { pin_dir: full, ..wire.settings() };

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::process::Stdio;
 
 use postern::edge::filter::{Filter, Mode, State};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings};
@@ -148,7 +149,8 @@ fn one_that_is_missing_is_attached_to_when_it_comes_and_one_that_is_taken_stops_
     assert_eq!(wire.attachments(&filter)[1].state, State::Up);
     filter.detach().unwrap();
 
-    let elsewhere = KernelSettings { pin_dir: wire.pins.path().join("bpf2"), ..wire.settings_on(&["wan7"]) };
+    let elsewhere =
+        KernelSettings { pin_dir: wire.pins.path().join("bpf2"), ..wire.settings_on(&["wan7"]) };
     let other = wire.try_open(&elsewhere).unwrap();
     let refused = wire.try_open(&both);
     assert!(matches!(refused, Err(AttachError::Occupied { .. })), "{refused:?}");
@@ -270,16 +272,43 @@ fn a_raised_mtu_and_jumbo_frames_are_judged_all_the_same() {
     assert!(filter.totals().unwrap().dropped(Family::V4) > 0);
 }
 
+/// Attaches a program that passes everything under the name that libxdp gives its dispatcher, and
+/// holds it until its standard input ends. (xdp-loader makes none where the kernel cannot replace
+/// functions of programs.)
+const DISPATCHER: &str = r#"
+import ctypes, platform, socket, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+def bpf(command, attr):
+    buffer = ctypes.create_string_buffer(attr, len(attr))
+    result = libc.syscall(number, command, buffer, len(attr))
+    if result < 0:
+        sys.exit(f"bpf({command}): errno {ctypes.get_errno()}")
+    return result
+# r0 = XDP_PASS; exit
+code = ctypes.create_string_buffer(struct.pack("<BBhi", 0xb7, 0, 0, 2) + struct.pack("<BBhi", 0x95, 0, 0, 0))
+licence = ctypes.create_string_buffer(b"GPL")
+load = struct.pack("<IIQQIIQII16s", 6, 2, ctypes.addressof(code), ctypes.addressof(licence), 0, 0, 0, 0, 0, b"xdp_dispatcher")
+link = bpf(28, struct.pack("<IIII", bpf(5, load), socket.if_nametoindex("eth0"), 37, 4))
+print("attached", flush=True)
+sys.stdin.read()
+"#;
+
 #[test]
 fn a_dispatcher_of_libxdp_is_named_and_left_alone() {
+    use std::io::{BufRead, BufReader};
     let wire = Wire::new();
-    let mut load = wire.gateway.command("xdp-filter");
-    let loaded = postern_tests::process::output(load.args(["load", "eth0", "-p", "allow"]));
-    loaded.unwrap().success().unwrap();
+    let mut dispatcher = wire.gateway.command("python3");
+    let dispatcher = dispatcher.args(["-c", DISPATCHER]);
+    let mut dispatcher = dispatcher.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(dispatcher.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "attached\n");
     let refused = wire.try_open(&wire.settings()).unwrap_err().to_string();
     assert!(refused.contains("xdp_dispatcher") && refused.contains("(id "), "{refused}");
     assert!(wire.is_attached("eth0"), "it was taken off");
-    wire.gateway.run("xdp-filter", &["unload", "eth0"]).unwrap();
+    drop(dispatcher.stdin.take());
+    assert!(dispatcher.wait().unwrap().success());
     wire.open().detach().unwrap();
 }
 
@@ -298,7 +327,8 @@ fn the_bpf_file_system_is_mounted_where_it_is_missing() {
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
         while umount2("/sys/fs/bpf", MntFlags::MNT_DETACH).is_ok() {}
-        let is_there = || fs::read_to_string("/proc/thread-self/mounts").unwrap().contains(" /sys/fs/bpf ");
+        let is_there =
+            || fs::read_to_string("/proc/thread-self/mounts").unwrap().contains(" /sys/fs/bpf ");
         assert!(!is_there());
         let filter = wire::open(&settings)?;
         let mode = filter.attachments()[0].mode;

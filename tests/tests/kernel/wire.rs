@@ -10,7 +10,8 @@ use postern::edge::kernel::{AttachError, Interface, KernelFilter, KernelSettings
 use postern_tests::netns::{Netns, veth};
 use relay_common::entry::{Entry, List, Reason, Scope};
 
-pub(crate) const SIZES: MapSizes = MapSizes { allow: 100, deny: 100, feeds_allow: 1, feeds_deny: 1 };
+pub(crate) const SIZES: MapSizes =
+    MapSizes { allow: 100, deny: 100, feeds_allow: 1, feeds_deny: 1 };
 
 /// Two namespaces; all of it goes with this.
 pub(crate) struct Wire {

@@ -161,9 +161,8 @@ fn layouts(pin_dir: &Path) -> Result<Vec<PathBuf>, AttachError> {
     if !is_bpffs(pin_dir) {
         return Ok(Vec::new());
     }
-    let is_layout = |name: &str| {
-        name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok())
-    };
+    let is_layout =
+        |name: &str| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
     let (mut found, _) = list(pin_dir)?;
     found.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_layout));
     found.sort();
@@ -201,7 +200,8 @@ impl Tree {
     /// Pins that are links, by their names.
     fn links(&self) -> impl Iterator<Item = &Path> {
         let is_link = |path: &&PathBuf| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(LINK.as_bytes()))
+            path.file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(LINK.as_bytes()))
         };
         self.pins.iter().filter(is_link).map(PathBuf::as_path)
     }

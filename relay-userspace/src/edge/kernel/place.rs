@@ -32,7 +32,9 @@ struct Held {
 pub(super) enum Plan {
     /// No interface bears the name. It is attached to when one does.
     Missing,
-    Attach { ifindex: u32 },
+    Attach {
+        ifindex: u32,
+    },
     TakeOver(Standing),
     /// What stands there runs in a mode that is no longer permitted.
     AttachInsteadOf(Standing),
