@@ -228,13 +228,11 @@ fn names_that_were_exchanged_are_followed_with_no_gap_also_by_the_next_start() {
 }
 
 #[test]
-fn what_somebody_took_off_by_hand_is_attached_again() {
+fn an_interface_that_is_deleted_and_made_anew_is_attached_to_again() {
     let wire = Wire::new();
     let mut filter = wire.open();
     shut_out(&mut filter);
-    for words in ["link del eth0"] {
-        wire.ip(words);
-    }
+    wire.ip("link del eth0");
     assert_eq!(wire.attachments(&filter)[0].state, State::Missing);
     assert!(wire.keep(&mut filter).is_empty());
     wire.plug();
