@@ -240,6 +240,44 @@ fn an_interface_that_is_deleted_and_made_anew_is_attached_to_again() {
     assert!(!wire.connects("10.7.0.1:25"));
 }
 
+/// What `bpftool link detach pinned` does to the path in its first argument.
+const DETACH: &str = r#"
+import ctypes, platform, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+path = ctypes.create_string_buffer(sys.argv[1].encode())
+for command in (7, 34):
+    attr = struct.pack("<QII", ctypes.addressof(path), 0, 0) if command == 7 else struct.pack("<I", fd)
+    fd = libc.syscall(number, command, ctypes.create_string_buffer(attr, len(attr)), len(attr))
+    if fd < 0:
+        sys.exit(f"bpf({command}): errno {ctypes.get_errno()}")
+"#;
+
+#[test]
+fn what_somebody_detached_by_hand_is_attached_again() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    let pinned = wire.pin_dir().join(format!("v{LAYOUT_VERSION}/link_eth0"));
+    wire.gateway.run("python3", &["-c", DETACH, &pinned.display().to_string()]).unwrap();
+    assert!(!wire.is_attached("eth0"));
+    assert_eq!(wire.attachments(&filter)[0].state, State::Lost);
+    assert_eq!(wire.keep(&mut filter), ["eth0"]);
+    drop(filter);
+    assert!(!wire.connects("10.7.0.1:25"), "the new link is pinned in place of the old");
+}
+
+#[test]
+fn a_tunnel_without_ethernet_headers_is_refused() {
+    let wire = Wire::new();
+    wire.ip("tuntap add dev tun7 mode tun");
+    let mut settings = wire.settings_on(&["eth0", "tun7"]);
+    settings.interfaces[1].generic_permitted = true;
+    let refused = wire.try_open(&settings);
+    assert!(matches!(refused, Err(AttachError::NoEthernet { .. })), "{refused:?}");
+    assert!(!wire.is_attached("eth0"));
+}
+
 #[test]
 fn a_raised_mtu_and_jumbo_frames_are_judged_all_the_same() {
     let wire = Wire::new();
