@@ -7,6 +7,7 @@ pub mod dialogue;
 pub mod dns;
 pub mod netns;
 pub mod postfix;
+pub mod prober;
 pub mod process;
 pub mod pty;
 pub mod recorder;

@@ -58,3 +58,58 @@ fn tell(stopping: &Stopping, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "the filter stays on {names}: {} are in force", entries.join(" and "))?;
     writeln!(out, "those with an end still end on time; `postern edge stop --detach` ends it all")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(detached: bool, guarded: bool) -> String {
+        let interface = InterfaceStatus {
+            name: "eth0".into(),
+            called: Some("wan0".into()),
+            mode: "native".into(),
+            state: "up".into(),
+            program_id: Some(7),
+        };
+        let missing = InterfaceStatus {
+            name: "eth1".into(),
+            called: None,
+            mode: "detached".into(),
+            state: "missing".into(),
+            program_id: None,
+        };
+        let stopping = Stopping {
+            interfaces: if guarded { vec![interface, missing] } else { Vec::new() },
+            detached,
+            entries: [("allow".to_owned(), 1), ("deny".to_owned(), 12)].into(),
+            pid: 1,
+            supervised: detached,
+        };
+        let mut out = Vec::new();
+        tell(&stopping, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_goes_on_is_said_and_what_ended_too() {
+        assert_eq!(
+            told(false, true),
+            "the edge has stopped\n\
+             the filter stays on wan0: 1 entry of the allow list and 12 entries of the deny list \
+             are in force\n\
+             those with an end still end on time; `postern edge stop --detach` ends it all\n"
+        );
+        assert_eq!(
+            told(true, true),
+            "the edge has stopped, and `postern run` ends with it\n\
+             the filter was taken off wan0: nothing is enforced any more\n"
+        );
+        assert!(told(false, false).contains("no filter was attached"));
+    }
+
+    #[test]
+    fn this_process_runs_and_one_with_no_number_is_gone() {
+        assert!(!is_gone(std::process::id()));
+        assert!(is_gone(0));
+    }
+}

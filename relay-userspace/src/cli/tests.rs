@@ -119,6 +119,8 @@ fn the_command_tree_is_sound_and_documents_its_exit_codes() {
         "queue delete",
         "queue delete --all 17",
         "explain nobody",
+        "edge --interface eth0 stop",
+        "edge stop --detach-on-exit",
     ] {
         let words = std::iter::once("postern").chain(wrong.split_whitespace());
         let error = Cli::try_parse_from(words).unwrap_err();
@@ -126,7 +128,12 @@ fn the_command_tree_is_sound_and_documents_its_exit_codes() {
     }
     let error = Cli::try_parse_from(["postern", "deny", "flush"]).unwrap_err().to_string();
     assert!(error.contains("--yes"), "{error}");
-    for right in ["run --filter userspace --json", "edge --interface eth0 --detach-on-exit"] {
+    for right in [
+        "run --filter userspace --json",
+        "run --interface eth0 --interface eth1",
+        "edge --interface eth0 --detach-on-exit",
+        "edge stop --detach --socket-dir /x",
+    ] {
         Cli::try_parse_from(std::iter::once("postern").chain(right.split_whitespace())).unwrap();
     }
 }

@@ -6,6 +6,11 @@ use super::*;
 const EXAMPLE: &str = r#"
         [server]
         hostname = "mx.example.org"
+        [[filter.attach]]
+        interface = "eth0"
+        [[filter.attach]]
+        interface = "tun0"
+        allow_generic = true
         [[listener]]
         name = "mx"
         address = ["127.0.0.1:2525"]
@@ -79,6 +84,21 @@ fn a_whole_example_is_read() {
 }
 
 #[test]
+fn named_interfaces_take_the_place_of_the_configured_ones_and_keep_their_modes() {
+    let mut filter = parse(Path::new("postern.toml"), EXAMPLE).unwrap().filter;
+    let modes = |filter: &Filter| -> Vec<(String, bool)> {
+        filter.attach.iter().map(|of| (of.interface.clone(), of.allow_generic)).collect()
+    };
+    assert_eq!(modes(&filter), [("eth0".to_owned(), false), ("tun0".to_owned(), true)]);
+    filter.attach_to(&["tun0", "eth9", "tun0"].map(str::to_owned));
+    assert_eq!(modes(&filter), [("tun0".to_owned(), true), ("eth9".to_owned(), false)]);
+    let one = "[filter]\ninterface = \"eth0\"\nallow_generic = true";
+    let one = parse(Path::new("postern.toml"), one).unwrap().filter;
+    assert_eq!(modes(&one), [("eth0".to_owned(), true)]);
+    assert!(embedded().filter.attach.is_empty(), "the default route's");
+}
+
+#[test]
 fn what_show_prints_is_read_again_and_means_the_same() {
     for text in [DEFAULT, EXAMPLE] {
         let config = parse(Path::new("postern.toml"), text).unwrap();
@@ -95,6 +115,15 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[server]\nstate_dir = \"var\"", &["2:13", "server.state_dir", "\"var\"", "absolute"]),
     ("[filter]\nenforce = \"ebpf\"", &["filter.enforce", "\"kernel\", \"userspace\""]),
     ("[filter]\nmax_entries = 0", &["2:15", "filter.max_entries", "\"0\"", "1 to"]),
+    (
+        "[filter]\ninterface = \"eth0\"\n[[filter.attach]]\ninterface = \"eth1\"",
+        &["postern.toml:2", "filter.interface", "[[filter.attach]]"],
+    ),
+    (
+        "[[filter.attach]]\ninterface = \"eth1\"\n[[filter.attach]]\ninterface = \"eth1\"",
+        &["filter.attach.interface", "named twice"],
+    ),
+    ("[[filter.attach]]\nallow_generic = true", &["filter.attach.interface", "missing"]),
     ("[filter]\ninterface = \"../x\"", &["filter.interface", "ip link"]),
     ("[filter]\ndeny = [\"192.0.2.1/24\"]", &["filter.deny", "192.0.2.0/24"]),
     ("[[listener]]\nname = \"a\"\naddress = [\"25\"]", &["3:12", "listener.address", "\"25\""]),

@@ -86,9 +86,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pins = dir.path().join("pins of mine");
         fs::write(dir.path().join(FILE), format!("eth0 {}\n", pins.display())).unwrap();
-        assert_eq!(noted(dir.path()).unwrap(), [pins.clone()]);
+        assert_eq!(noted(dir.path()).unwrap(), std::slice::from_ref(&pins));
         note(dir.path(), &pins).unwrap();
-        assert_eq!(noted(dir.path()).unwrap(), [pins.clone()]);
+        assert_eq!(noted(dir.path()).unwrap(), std::slice::from_ref(&pins));
         // Nothing is pinned there, so that another place is the only one to remember.
         let other = dir.path().join("other");
         note(dir.path(), &other).unwrap();

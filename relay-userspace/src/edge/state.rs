@@ -160,7 +160,7 @@ impl<F: Filter> Edge<F> {
             sweep_not_before_ms: 0,
             offset_ms: now.offset_ms(),
         };
-        // The lists before the program: whatever it replaces, no packet meets lists half full.
+        // Rows, then feeds, then the program: whatever it replaces, no packet meets lists half full.
         edge.reset_rules(recycled, &mut None);
         edge.reconcile(now, false);
         for (list, rows) in std::mem::take(&mut edge.settings.rows) {

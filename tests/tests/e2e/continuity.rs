@@ -11,18 +11,18 @@ use postern_tests::{
     world::{GATEWAY, OTHER, World},
 };
 
-fn is_attached(world: &World, interface: &str) -> Result<bool> {
+pub(crate) fn is_attached(world: &World, interface: &str) -> Result<bool> {
     Ok(world.gw.run("ip", &["-d", "link", "show", interface])?.contains("prog/xdp"))
 }
 
-fn nothing_stays(world: &World) -> Result<()> {
+pub(crate) fn nothing_stays(world: &World) -> Result<()> {
     ensure!(!is_attached(world, "eth0")?, "left attached:\n{}", world.log());
-    ensure!(!world.pins.join("v1").join("eth0").exists(), "pins were left");
+    ensure!(!world.pins.exists(), "pins were left");
     Ok(())
 }
 
 /// Kills `postern run` and both daemons at once, as the kernel does when memory is short.
-fn kill_all(world: &mut World) -> Result<()> {
+pub(crate) fn kill_all(world: &mut World) -> Result<()> {
     let daemons = [world.daemon_pid("edge")?, world.daemon_pid("relay")?];
     let mut run = world.postern.take().expect("it was started");
     run.signal(Signal::SIGKILL)?;

@@ -7,9 +7,11 @@
 mod continuity;
 mod crash;
 mod filter;
+mod interfaces;
 mod learning;
 mod mail;
 mod relaying;
 mod running;
 mod seeing;
+mod stopping;
 mod verbs;

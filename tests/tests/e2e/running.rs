@@ -82,7 +82,7 @@ fn both_signals_end_it_cleanly_and_the_summary_says_what_an_administrator_wants(
         ensure!(status.success(), "{signal} ended it with {status}:\n{}", world.log());
         let link = world.gw.run("ip", &["-d", "link", "show", "eth0"])?;
         ensure!(!link.contains("prog/xdp"), "left attached after {signal}: {link}");
-        ensure!(!world.pins.join("v1").join("eth0").exists(), "pins were left");
+        ensure!(!world.pins.exists(), "pins were left");
     }
     Ok(())
 }
@@ -187,6 +187,8 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     ensure!(added.starts_with("HTTP/1.1 403"), "{added}");
     let events = ask("GET", "/v1/events?follow=true", "")?;
     ensure!(events.starts_with("HTTP/1.1 403"), "{events}");
+    let stopped = ask("POST", "/v1/stop", "{\"detach\":true}")?;
+    ensure!(stopped.starts_with("HTTP/1.1 403"), "{stopped}");
     let status = ask("GET", "/v1/status", "")?;
     ensure!(status.starts_with("HTTP/1.1 200"), "{status}");
     ensure!(world.cli_ok(&["deny", "list"])?.contains(OTHER), "the entry is gone");

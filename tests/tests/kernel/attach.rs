@@ -204,7 +204,7 @@ fn three_capabilities_are_enough_once_the_file_system_is_mounted() {
             let enough =
                 [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON].into();
             caps::set(None, CapSet::Effective, &enough).unwrap();
-            let filter = KernelFilter::open(&wire.settings())?;
+            let filter = wire::open(&wire.settings())?;
             Ok::<_, AttachError>(filter.attachments()[0].mode)
         })
         .unwrap();

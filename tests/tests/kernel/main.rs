@@ -4,6 +4,7 @@
 mod agreement;
 mod attach;
 mod frames;
+mod lifecycle;
 mod maps;
 mod oracle;
 mod wire;

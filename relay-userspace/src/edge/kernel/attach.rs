@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use super::AttachError;
 use super::link::{Hook, Link};
-use super::netlink;
+use super::netlink::{self, Device};
 
 /// The index of the interface that bears a name.
 pub(super) fn find_interface(interface: &str) -> Result<u32, AttachError> {
@@ -24,6 +24,7 @@ pub(super) fn attach(
     ifindex: u32,
     generic_permitted: bool,
 ) -> Result<Link, AttachError> {
+    refuse_unframed(interface, ifindex)?;
     let mut result = Link::create(program, ifindex, Hook::Native);
     let native_refused = |error: &io::Error| {
         !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST | libc::EPERM))
@@ -47,11 +48,25 @@ pub(super) fn attach(
 
 /// Refuses an interface that runs a program of somebody else's.
 pub(super) fn refuse_others(interface: &str, ifindex: u32) -> Result<(), AttachError> {
-    match netlink::attached(ifindex) {
-        Ok(None) => Ok(()),
-        Ok(Some(other)) => Err(occupied(interface, other.program_id)),
-        Err(source) => Err(AttachError::Query { interface: interface.to_owned(), source }),
+    match look(interface, ifindex)?.and_then(|device| device.program) {
+        Some(other) => Err(occupied(interface, other.program_id)),
+        None => Ok(()),
     }
+}
+
+/// Refuses an interface where the program would be at work and understand nothing.
+pub(super) fn refuse_unframed(interface: &str, ifindex: u32) -> Result<(), AttachError> {
+    match look(interface, ifindex)? {
+        Some(device) if !device.is_ethernet => {
+            Err(AttachError::NoEthernet { interface: interface.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn look(interface: &str, ifindex: u32) -> Result<Option<Device>, AttachError> {
+    netlink::device(ifindex)
+        .map_err(|source| AttachError::Query { interface: interface.to_owned(), source })
 }
 
 fn occupied(interface: &str, id: u32) -> AttachError {

@@ -28,6 +28,12 @@ pub enum AttachError {
     )]
     NoNative { interface: String, source: io::Error },
 
+    #[error(
+        "{interface} carries packets without Ethernet headers, as tunnels do, which the filter does \
+         not read: name the interface that they arrive by"
+    )]
+    NoEthernet { interface: String },
+
     #[error("attaching the kernel filter to {interface} failed: {source}")]
     Attach { interface: String, source: io::Error },
 

@@ -21,6 +21,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/po
 /// As often as libbpf asks a verifier that gives up with EAGAIN.
 const VERIFY_ATTEMPTS: u32 = 5;
 
+/// As little as the kernel makes a table for.
+const NO_ROOM: MapSizes = MapSizes { allow: 1, deny: 1, feeds_allow: 1, feeds_deny: 1 };
+
 /// The kernel program with its maps, not attached.
 #[derive(Debug)]
 pub(super) struct Loaded {
@@ -45,11 +48,11 @@ pub(super) fn adopting(
     sizes: MapSizes,
     log_drops: bool,
 ) -> Result<Loaded, AttachError> {
-    // The object itself says what its maps must be; they cost next to nothing while empty.
-    let wanted = object(sizes, &[], false)?;
+    // The object itself says what its maps must be, but for the sizes of tables.
+    let wanted = object(NO_ROOM, &[], false)?;
     let (mut fit, mut unfit) = (Vec::new(), Vec::new());
     for name in layout::maps() {
-        match compare(&wanted, pins, name)? {
+        match compare(&wanted, pins, name, sizes)? {
             Pinned::Same => fit.push(name),
             Pinned::Absent => unfit.push(name),
             Pinned::Resized(old) => {
@@ -151,7 +154,12 @@ enum Pinned {
     Resized(MapData),
 }
 
-fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, AttachError> {
+fn compare(
+    wanted: &Ebpf,
+    pins: &Pins,
+    name: &'static str,
+    sizes: MapSizes,
+) -> Result<Pinned, AttachError> {
     let path = pins.map(name);
     if !path.exists() {
         return Ok(Pinned::Absent);
@@ -167,7 +175,10 @@ fn compare(wanted: &Ebpf, pins: &Pins, name: &'static str) -> Result<Pinned, Att
     if is.key_size() != should.key_size() || is.value_size() != should.value_size() {
         return foreign("a map of other keys or values");
     }
-    Ok(if is.max_entries() == should.max_entries() { Pinned::Same } else { Pinned::Resized(found) })
+    let table = layout::TABLES.iter().find(|&&(.., table)| table == name);
+    let room = table
+        .map_or(should.max_entries(), |&(place, kind, ..)| sizes.of_place(place, list_of(kind)));
+    Ok(if is.max_entries() == room { Pinned::Same } else { Pinned::Resized(found) })
 }
 
 pub(super) fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {

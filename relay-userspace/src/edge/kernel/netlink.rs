@@ -13,6 +13,8 @@ pub(super) struct Device {
     pub(super) name: String,
     /// Set up by the administrator; the cable may still be out.
     pub(super) up: bool,
+    /// Whether its frames begin with an Ethernet header, as the program takes for granted.
+    pub(super) is_ethernet: bool,
     pub(super) program: Option<Attached>,
 }
 
@@ -52,11 +54,13 @@ pub(super) fn device(ifindex: u32) -> io::Result<Option<Device>> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     };
     // struct ifinfomsg: family, padding, type, index, then the flags.
+    let kind = info[2..].first_chunk().copied().map_or(0, u16::from_ne_bytes);
     let flags = info[8..].first_chunk().copied().map_or(0, u32::from_ne_bytes);
     let name = attribute(attributes, IFLA_IFNAME).unwrap_or_default();
     let name = name.strip_suffix(&[0]).unwrap_or(name);
     Ok(Some(Device {
         name: String::from_utf8_lossy(name).into_owned(),
+        is_ethernet: [libc::ARPHRD_ETHER, libc::ARPHRD_LOOPBACK].contains(&kind),
         up: flags & (libc::IFF_UP as u32) != 0,
         program: attribute(attributes, IFLA_XDP).and_then(program_in),
     }))

@@ -18,6 +18,8 @@ use super::link::Link;
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
 /// What the file name of a link begins with. (Layout version 1 called its only one just so.)
 pub(super) const LINK: &str = "link";
+/// Where a link is pinned for a moment, before it takes the place of an older one.
+const LINK_BESIDE: &str = "new_link";
 
 /// The directory of one layout's pins, locked: one process at a time owns the maps.
 #[derive(Debug)]
@@ -72,7 +74,7 @@ impl Pins {
     /// the two is pinned.
     pub(super) fn keep_link(&self, link: &Link, interface: &str) -> Result<(), AttachError> {
         let path = self.link(interface);
-        let beside = self.map(&staged(LINK));
+        let beside = self.map(LINK_BESIDE);
         let failed = |source| AttachError::Bpffs { path: path.clone(), source };
         remove(&beside)?;
         link.pin(&beside).map_err(failed)?;
@@ -109,8 +111,8 @@ impl Pins {
 
     /// Removes what an attempt that failed, or was killed, left staged.
     fn discard_staged(&self) -> Result<(), AttachError> {
-        let names = layout::maps().chain([LINK]);
-        names.into_iter().try_for_each(|name| remove(&self.dir.join(staged(name))))
+        remove(&self.map(LINK_BESIDE))?;
+        layout::maps().try_for_each(|name| remove(&self.dir.join(staged(name))))
     }
 
     /// Removes every map. The folder goes with this, unless a link is still there.

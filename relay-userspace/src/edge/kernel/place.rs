@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::attach::{attach, find_interface, refuse_others};
+use super::attach::{attach, find_interface, refuse_others, refuse_unframed};
 use super::earlier::{Earlier, Standing};
 use super::link::{Hook, Link};
 use super::netlink::{self, Device};
@@ -52,12 +52,13 @@ impl Place {
     /// Whether an interface bears the name.
     ///
     /// # Errors
-    /// It runs another program.
+    /// It runs another program, or is none that could be guarded.
     pub(super) fn can_be(&self, earlier: &Earlier) -> Result<bool, AttachError> {
         let ifindex = match find_interface(self.name()) {
             Err(AttachError::NoInterface { .. }) => return Ok(false),
             found => found?,
         };
+        refuse_unframed(self.name(), ifindex)?;
         if !earlier.holds(ifindex) {
             refuse_others(self.name(), ifindex)?;
         }

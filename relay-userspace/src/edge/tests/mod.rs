@@ -19,8 +19,9 @@ use crate::edge::clock::Now;
 use crate::edge::filter::*;
 use crate::edge::lines;
 use crate::edge::memory::MemoryFilter;
-use crate::edge::state::{Edge, EdgeSettings};
+use crate::edge::state::{Edge, EdgeSettings, OpenError};
 
+mod attaching;
 mod bans;
 mod enforcing;
 mod observing;

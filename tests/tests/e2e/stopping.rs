@@ -1,0 +1,112 @@
+//! `postern edge stop`: what it leaves, what it takes off, and what it says.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use postern_tests::{
+    dialogue::connect,
+    process::{Output, Process, output, until},
+    world::{GATEWAY, OTHER, World},
+};
+
+use crate::continuity::{is_attached, kill_all, nothing_stays};
+
+fn gets_in(world: &World) -> bool {
+    connect(&world.out, OTHER, &format!("{GATEWAY}:25"), Duration::from_millis(1500)).is_ok()
+}
+
+/// As an administrator does who names the configuration.
+fn stop_by_config(world: &World, words: &[&str]) -> Result<Output> {
+    let config = world.write_config("")?;
+    output(world.postern(&["--config"]).arg(config).args(["edge", "stop"]).args(words))
+}
+
+fn run_has_ended(world: &mut World) -> Result<()> {
+    let status = world.postern.take().context("it was started")?.wait()?;
+    ensure!(status.success(), "postern run ended with {status}:\n{}", world.log());
+    Ok(())
+}
+
+#[test]
+fn a_plain_stop_ends_the_run_and_leaves_the_filter_which_ends_bans_by_itself() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", "192.0.2.0/24"])?;
+    world.cli_ok(&["deny", "add", OTHER, "--ttl", "8s", "--scope", "all"])?;
+    let said = world.cli_ok(&["edge", "stop"])?;
+    for part in ["`postern run` ends with it", "stays on eth0", "2 entries of the deny list"] {
+        ensure!(said.contains(part), "does not say {part:?}: {said}");
+    }
+    run_has_ended(&mut world)?;
+    ensure!(is_attached(&world, "eth0")?, "the filter went:\n{}", world.log());
+    let ping = || -> Result<bool> {
+        let answer = output(world.out.command("ping").args(["-c1", "-W1", "-I", OTHER, GATEWAY]))?;
+        Ok(answer.status.success())
+    };
+    ensure!(!ping()?, "the banned source got an answer");
+    until("the ban to end by itself", || Ok(ping()?.then_some(())))?;
+
+    world.start("")?;
+    ensure!(world.cli_ok(&["deny", "list"])?.contains("192.0.2.0/24"));
+    world.stop()?;
+    nothing_stays(&world)
+}
+
+#[test]
+fn a_stop_that_detaches_leaves_nothing_and_the_next_one_finds_nothing() -> Result<()> {
+    let mut world = World::new()?;
+    world.start_with("", &["--keep-filter"])?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    let said = world.json(&["edge", "stop", "--detach"])?;
+    ensure!(said["detached"] == true && said["interfaces"][0]["name"] == "eth0", "{said}");
+    nothing_stays(&world)?;
+    run_has_ended(&mut world)?;
+    nothing_stays(&world)?;
+
+    let nobody = stop_by_config(&world, &[])?;
+    ensure!(nobody.status.code() == Some(4) && nobody.stderr.contains("not running"), "{nobody:?}");
+    let nothing = stop_by_config(&world, &["--detach"])?;
+    ensure!(nothing.status.code() == Some(3), "{nothing:?}");
+    // Without a configuration nobody knows where this edge would have left what.
+    let unknown = world.cli(&["edge", "stop", "--detach"])?;
+    ensure!(unknown.status.code() == Some(4) && unknown.stderr.contains("--config"), "{unknown:?}");
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_edge_left_is_taken_off_without_one() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    kill_all(&mut world)?;
+    let plain = stop_by_config(&world, &[])?;
+    ensure!(plain.status.code() == Some(4) && is_attached(&world, "eth0")?, "{plain:?}");
+    let off = stop_by_config(&world, &["--detach"])?.success()?;
+    ensure!(off.stdout.contains("taken off"), "{off:?}");
+    nothing_stays(&world)
+}
+
+#[test]
+fn an_edge_alone_is_stopped_and_started_by_hand() -> Result<()> {
+    let mut world = World::new()?;
+    let config = world.write_config("")?;
+    let start = |world: &World| -> Result<Process> {
+        let mut command = world.postern(&["edge", "--config"]);
+        let edge = Process::start(command.arg(&config).arg("--detach-on-exit"))?;
+        until("the edge to answer", || Ok(world.cli(&["deny", "list"])?.success().ok()))?;
+        Ok(edge)
+    };
+    let mut edge = start(&world)?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    let said = world.cli_ok(&["edge", "stop"])?;
+    ensure!(!said.contains("postern run"), "{said}");
+    ensure!(edge.wait()?.success() && is_attached(&world, "eth0")?, "a stop leaves the filter");
+
+    let mut edge = start(&world)?;
+    world.cli_ok(&["edge", "stop", "--detach"])?;
+    ensure!(edge.wait()?.success());
+    nothing_stays(&world)?;
+    world.start("")?;
+    ensure!(!gets_in(&world), "the list was lost");
+    world.stop()
+}
