@@ -7,6 +7,7 @@
 mod continuity;
 mod crash;
 mod filter;
+mod guarding;
 mod learning;
 mod mail;
 mod relaying;
