@@ -43,35 +43,36 @@ fn postern(ctx: XdpContext) -> u32 {
     let control = lists::control();
     let lists = lists::Tables::under(control);
     let verdict = decide(&lists, control, &packet);
-    if may_be_limited(&packet, &verdict, control) && limit::exceeds(&packet) {
-        let observed = control.observes();
-        count::packet(Counter::of_limit(packet.source.family(), observed));
-        if control.tells() {
-            tell::limited(&packet, observed);
+    match verdict {
+        Verdict::Unguarded => {}
+        Verdict::Clean => {
+            if control.limits_syn() && opens_mail(&packet) && limit::exceeds(&packet) {
+                return limited(&packet, control);
+            }
         }
-        return if observed { XDP_PASS } else { XDP_DROP };
-    }
-    if verdict.entry().is_some() {
-        noted(&ctx, &packet, &verdict, &lists, control);
+        Verdict::Allowed(_) | Verdict::Observed(_) | Verdict::Denied(_) => {
+            noted(&ctx, &packet, &verdict, &lists, control);
+        }
     }
     count::packet(Counter::of_verdict(&packet, &verdict));
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
 }
 
-/// Whether a packet opens a connection to a mail port, and nothing else decided about it. An entry
-/// that is only observed decides nothing.
+/// Whether a packet opens a connection to a mail port.
 #[inline(always)]
-fn may_be_limited(packet: &Packet, verdict: &Verdict, control: Control) -> bool {
-    let undecided = match verdict {
-        Verdict::Clean => true,
-        // Where the whole filter observes, a list would have dropped it.
-        Verdict::Observed(_) => !control.observes(),
-        Verdict::Unguarded | Verdict::Allowed(_) | Verdict::Denied(_) => false,
-    };
-    undecided
-        && control.limits_syn()
-        && packet.class.intersects(Scope::SMTP)
-        && packet.opens_connection()
+fn opens_mail(packet: &Packet) -> bool {
+    packet.class.intersects(Scope::SMTP) && packet.opens_connection()
+}
+
+/// Drops a packet that opens one connection too many, unless the filter only observes.
+#[inline(always)]
+fn limited(packet: &Packet, control: Control) -> u32 {
+    let observed = control.observes();
+    count::packet(Counter::of_limit(packet.source.family(), observed));
+    if control.tells() {
+        tell::limited(packet, observed);
+    }
+    if observed { XDP_PASS } else { XDP_DROP }
 }
 
 /// Counts the rule of the entry that decided, and tells whoever wants to know.

@@ -225,6 +225,44 @@ async fn refusals_are_one_sentence_with_a_remedy() {
 }
 
 #[tokio::test]
+async fn a_denial_can_wait_to_be_confirmed_and_can_be_observed_only() {
+    let world = World::with_edge();
+    world
+        .check(
+            "deny add 192.0.2.0/24 --confirm-within 60s",
+            Exit::Done,
+            "deny list: added 1 entry\n\
+             it ends 2027-01-15T08:01:00Z (in 1m), unless you confirm it: postern deny confirm 1\n",
+            "",
+        )
+        .await;
+    let waiting = world.said("deny pending", b"").await.out;
+    assert!(waiting.contains("ID  SOURCE  ENTRIES") && waiting.contains("(in 1m)"), "{waiting}");
+    assert!(world.said("deny list", b"").await.out.contains("unconfirmed:1"));
+    let json = world.said("deny pending --json", b"").await.out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["id"], &json[0]["rows"]), (&1.into(), &1.into()));
+    world.check("deny confirm", Exit::Done, "deny list: added 1 entry\n", "").await;
+    world.check("deny pending", Exit::Done, "nothing waits to be confirmed\n", "").await;
+    let said = world.said("deny confirm 1", b"").await;
+    assert_eq!(said.exit, Exit::Nothing, "{}", said.err);
+    let said = world.said("deny add 192.0.2.1 --confirm-within 2h", b"").await;
+    assert!(said.err.contains("from a second to an hour"), "{}", said.err);
+    world.said("deny import - --name try --observe", b"203.0.113.9\n").await;
+    assert!(world.said("deny list", b"").await.out.contains("smtp (observed)"));
+    let told = world.said("explain 203.0.113.9", b"").await.out;
+    assert!(told.contains("would be dropped, but for being observed only"), "{told}");
+    world
+        .check(
+            "deny export --source import:try",
+            Exit::Done,
+            "203.0.113.9/32 scope=smtp observe\n",
+            "",
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn export_goes_into_import() {
     let world = World::with_edge();
     world.said("deny add 192.0.2.0/24 --scope tcp --ttl 1h", b"").await;

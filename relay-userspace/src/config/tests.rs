@@ -114,6 +114,9 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[server]\nhostname = 5", &["postern.toml:2:12"]),
     ("[server]\nstate_dir = \"var\"", &["2:13", "server.state_dir", "\"var\"", "absolute"]),
     ("[filter]\nenforce = \"ebpf\"", &["filter.enforce", "\"kernel\", \"userspace\""]),
+    ("[filter]\nsyn_rate = -1", &["2:12", "filter.syn_rate", "0 to"]),
+    ("[filter]\nsyn_burst = 0", &["2:13", "filter.syn_burst", "1 to"]),
+    ("[filter]\ndeny_observed = [\"x\"]", &["filter.deny_observed", "x"]),
     ("[filter]\nmax_entries = 0", &["2:15", "filter.max_entries", "\"0\"", "1 to"]),
     (
         "[filter]\ninterface = \"eth0\"\n[[filter.attach]]\ninterface = \"eth1\"",

@@ -8,6 +8,7 @@ mod continuity;
 mod crash;
 mod filter;
 mod interfaces;
+mod guarding;
 mod learning;
 mod mail;
 mod relaying;

@@ -115,7 +115,7 @@ impl Filter for Wired {
 
 fn open_on(dir: &Path, filter: &Wired, now: &Arc<Mutex<Now>>) -> Result<Edge<Wired>, OpenError> {
     let clock = now.clone();
-    let rows = vec![(List::Deny, vec![Line::new(net("203.0.113.0/24"), Scope::SMTP)])];
+    let rows = vec![(List::Deny, vec![lines::Line::new(net("203.0.113.0/24"), Scope::SMTP)])];
     let settings = EdgeSettings { rows, ..EdgeSettings::new(dir.join("lists.db")) };
     let clock = Box::new(move || *clock.lock().unwrap());
     Edge::open(settings, filter.clone(), clock, Box::new(protected))
