@@ -6,9 +6,10 @@
 
 mod continuity;
 mod crash;
+mod feeds;
 mod filter;
-mod interfaces;
 mod guarding;
+mod interfaces;
 mod learning;
 mod mail;
 mod relaying;
