@@ -106,8 +106,11 @@ impl Served<'_> {
     fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<F> {
         let Self { config, runtime, stop, socket, relay } = self;
         let database = config.server.edge_dir().join("lists.db");
-        let settings =
-            EdgeSettings { bans: ban_policy(&config.ban), ..EdgeSettings::new(database.clone()) };
+        let settings = EdgeSettings {
+            bans: ban_policy(&config.ban),
+            feeds: config.feeds.clone(),
+            ..EdgeSettings::new(database.clone())
+        };
         let configured = protected_by(config);
         let read_protected = Box::new(move || protected::read(&configured));
         let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)
