@@ -4,6 +4,7 @@ pub mod api;
 pub mod client;
 pub mod extract;
 mod feed_api;
+pub mod file_body;
 mod names;
 pub mod peer;
 mod relay_api;

@@ -9,13 +9,11 @@ use hyper::{StatusCode, http::response::Parts};
 
 use super::FetchError;
 use super::address::Address;
-use super::fetch::Validators;
+use crate::control::api::{VALIDATOR_BYTES_MAX, Validators};
 
 /// The longest that a server's wish to be left alone is heeded: a list that is not asked for in a
 /// day had better be asked for again.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3600);
-/// The longest validator that is kept; longer ones are as good as none.
-const VALIDATOR_BYTES_MAX: usize = 256;
 
 /// What to do with an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +71,7 @@ fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     Some(after.min(RETRY_AFTER_MAX))
 }
 
+/// Longer ones than the edge keeps are as good as none.
 fn validators(headers: &HeaderMap) -> Validators {
     let short = |name| {
         let value = header(headers, name)?.trim();
@@ -110,7 +109,7 @@ mod tests {
         let validators =
             Validators { etag: Some("W/\"a\"".into()), last_modified: Some("Sun".into()) };
         assert_eq!(found, Ok(Meaning::Content(validators)));
-        let long = format!("\"{}\"", "x".repeat(300));
+        let long = format!("\"{}\"", "x".repeat(VALIDATOR_BYTES_MAX));
         let found = judged(false, 200, &[("etag", &long), ("content-encoding", "identity")]);
         assert_eq!(found, Ok(Meaning::Content(Validators::default())));
         let coded = judged(false, 200, &[("content-encoding", "gzip")]).unwrap_err();

@@ -33,6 +33,8 @@ pub enum FetchError {
     /// 429 or 503 (RFC 6585, section 4; RFC 9110, section 15.6.4).
     #[error("{host} answered {status}{}", later(*.retry_after))]
     Busy { host: String, status: hyper::StatusCode, retry_after: Option<Duration> },
+    #[error("its server wants to be left alone for another {} s", .left.as_secs())]
+    LeftAlone { left: Duration },
     #[error("{host} sent it as {coding}, which was not asked for")]
     Coded { host: String, coding: String },
     #[error("it is larger than max_size, {max} octets")]
@@ -45,16 +47,6 @@ pub enum FetchError {
     Disk(#[source] io::Error),
     #[error(transparent)]
     Trust(#[from] TlsError),
-}
-
-impl FetchError {
-    /// How long the server asked to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
 }
 
 fn later(after: Option<Duration>) -> String {

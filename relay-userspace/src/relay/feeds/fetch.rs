@@ -24,19 +24,12 @@ use super::address::{Address, is_inside};
 use super::answer::{Meaning, meaning};
 use super::body::{self, Pace};
 use super::connect::{self, Connected, Reach};
-use crate::{dns::Resolver, tls};
+use crate::{control::api::Validators, dns::Resolver, tls};
 
 /// Redirects that are followed. Publishers move a list once, to a mirror or another host.
 pub const REDIRECTS_MAX: usize = 3;
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 const AGENT: &str = concat!("postern/", env!("CARGO_PKG_VERSION"));
-
-/// What a server said of its content, to be asked of it again (RFC 9110, section 8.8).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Validators {
-    pub etag: Option<String>,
-    pub last_modified: Option<String>,
-}
 
 /// What to fetch.
 #[derive(Clone, Debug)]

@@ -1,5 +1,7 @@
 //! Fetching from a real https server over real DNS, both on loopback.
 
+mod course;
+mod edge;
 mod server;
 
 use std::time::Duration;
@@ -199,7 +201,8 @@ async fn a_busy_server_says_when_to_come_back() {
     let lab = Lab::new().await;
     let https = lab.serve(|_| answer("429 Too Many Requests", &["retry-after: 90"], b"")).await;
     let error = lab.fetcher.fetch(&lab.wanted(HOST, https.address.port())).await.unwrap_err();
-    assert_eq!(error.retry_after(), Some(Duration::from_secs(90)));
+    let FetchError::Busy { retry_after, .. } = error else { panic!("{error}") };
+    assert_eq!(retry_after, Some(Duration::from_secs(90)));
 }
 
 #[tokio::test]

@@ -8,12 +8,14 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::control::api::Validators;
 use crate::dns::test_server::{Behaviour, TestServer, resolver};
 use crate::relay::feeds::address::Address;
-use crate::relay::feeds::{Fetcher, Validators, Wanted};
+use crate::relay::feeds::{Fetcher, Wanted};
 use crate::tls;
 
 pub(super) const HOST: &str = "feeds.example";
@@ -29,6 +31,8 @@ pub(super) enum Then {
     Hang(Vec<u8>),
     /// These bytes, then a byte now and then.
     Drip(Vec<u8>, Duration),
+    /// Waits for a permit, then [`Then::Say`].
+    Held(Arc<Semaphore>, Vec<u8>),
 }
 
 /// The answer for a path, made from the request as it came.
@@ -80,11 +84,18 @@ impl Https {
 
 /// The client may go before the end; that is its right.
 async fn say(stream: &mut tokio_rustls::server::TlsStream<tokio::net::TcpStream>, then: Then) {
-    let (Then::Say(bytes) | Then::Break(bytes) | Then::Hang(bytes) | Then::Drip(bytes, _)) = &then;
+    if let Then::Held(gate, _) = &then {
+        gate.acquire().await.unwrap().forget();
+    }
+    let (Then::Say(bytes)
+    | Then::Break(bytes)
+    | Then::Hang(bytes)
+    | Then::Drip(bytes, _)
+    | Then::Held(_, bytes)) = &then;
     let _ = stream.write_all(bytes).await;
     let _ = stream.flush().await;
     match then {
-        Then::Say(_) => drop(stream.shutdown().await),
+        Then::Say(_) | Then::Held(..) => drop(stream.shutdown().await),
         Then::Break(_) => {}
         Then::Hang(_) => std::future::pending().await,
         Then::Drip(_, every) => {
