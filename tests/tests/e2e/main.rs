@@ -6,6 +6,7 @@
 
 mod continuity;
 mod crash;
+mod feeds;
 mod filter;
 mod learning;
 mod mail;
