@@ -5,6 +5,7 @@ pub mod bench_smtp;
 pub mod capture;
 pub mod dialogue;
 pub mod dns;
+pub mod https;
 pub mod netns;
 pub mod postfix;
 pub mod prober;

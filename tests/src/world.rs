@@ -34,6 +34,8 @@ pub const LISTED_V6: &str = "2001:db8:1:66::66";
 pub const NEVER_ROUTE: &str = "203.0.113.77";
 pub const OTHER: &str = "203.0.113.99";
 pub const OTHER_V6: &str = "2001:db8:1:99::99";
+/// Where feeds are published, under the name feeds.test.
+pub const FEEDS: &str = "203.0.113.254";
 pub const INSIDE_HOST: &str = "10.0.0.25";
 pub const SMART_HOST: &str = "10.0.0.26";
 pub const DNS: &str = "10.0.0.53";
@@ -99,7 +101,11 @@ impl World {
         let folder = tempfile::Builder::new().prefix("postern-test-").tempdir()?;
         // The relay's user has to get through to its own folder below.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let names = [("honest.test", HONEST.parse()?), ("honest6.test", HONEST_V6.parse()?)];
+        let names = [
+            ("honest.test", HONEST.parse()?),
+            ("honest6.test", HONEST_V6.parse()?),
+            ("feeds.test", FEEDS.parse()?),
+        ];
         let dns = NameServer::start(&inside, DNS.parse()?, folder.path().join("dns"), &names)?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins =

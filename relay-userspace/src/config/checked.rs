@@ -234,6 +234,8 @@ pub struct Feed {
     /// Small letters, digits and hyphens; no other feed has it.
     pub name: String,
     pub source: FeedSource,
+    /// PEM file of authorities that vouch for an https source, beside the system's.
+    pub ca_file: Option<PathBuf>,
     pub format: Format,
     pub list: List,
     pub scope: Scope,

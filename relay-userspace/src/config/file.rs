@@ -128,6 +128,7 @@ pub(super) struct Dnsbl {
 pub(super) struct Feed {
     pub(super) name: Text,
     pub(super) source: Text,
+    pub(super) ca_file: Text,
     pub(super) format: Text,
     pub(super) column: Number,
     pub(super) list: Text,

@@ -221,6 +221,7 @@ fn dnsbl(list: &Dnsbl) -> Fields {
 }
 
 fn feed(feed: &Feed) -> Fields {
+    let ca_file = feed.ca_file.as_ref().map(|file| file.display().to_string());
     let (format, column) = match feed.format {
         Format::Cidr => ("cidr", None),
         Format::DropJson => ("drop-json", None),
@@ -229,6 +230,7 @@ fn feed(feed: &Feed) -> Fields {
     let mut fields = vec![
         ("name", text(&feed.name)),
         ("source", text(&feed.source)),
+        ("ca_file", text(ca_file.unwrap_or_default())),
         ("format", text(format)),
         ("list", text(feed.list)),
         ("scope", text(feed.scope)),

@@ -180,6 +180,10 @@ const WRONG: &[(&str, &[&str])] = &[
         "[[feed]]\nname = \"a\"\nsource = \"/a\"\nformat = \"csv\"",
         &["4:10", "feed.column", "missing"],
     ),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"/a\"\nca_file = \"/c\"",
+        &["4:11", "feed.ca_file", "https"],
+    ),
     ("[[feed]]\nname = \"a\"\nsource = \"/a\"\ncolumn = 1", &["feed.column", "csv"]),
     ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nrefresh = \"59s\"", &["feed.refresh", "a minute"]),
     ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nlease = \"1h\"", &["4:9", "feed.lease", "refresh"]),

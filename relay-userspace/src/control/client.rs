@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::Connection;
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::api::*;
+use super::file_body::FileBody;
 
 /// The largest answer that is taken: a full page of a list is well below it.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
@@ -41,6 +42,17 @@ pub enum ClientError {
     TimedOut { daemon: &'static str, after_s: u64 },
     #[error("the {daemon} gave an answer that cannot be read: {why} (is it of this version?)")]
     Garbled { daemon: &'static str, why: String },
+}
+
+/// What can be the body of a request.
+trait Sent:
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static
+{
+}
+
+impl<B> Sent for B where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static
+{
 }
 
 /// Calls one daemon. Each call is a connection of its own.
@@ -73,7 +85,7 @@ impl Client {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.call(Method::GET, path, None, Bytes::new()).await
+        self.call(Method::GET, path, None, Full::default()).await
     }
 
     /// GET with a query.
@@ -91,7 +103,7 @@ impl Client {
         request: &impl Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(request).map_err(|error| self.garbled(error))?;
-        self.call(Method::POST, path, Some("application/json"), body.into()).await
+        self.call(Method::POST, path, Some("application/json"), Full::from(body)).await
     }
 
     /// Asks the edge to ban a source.
@@ -127,21 +139,32 @@ impl Client {
     ) -> Result<Changed, ClientError> {
         let path = with_query(&format!("/v1/lists/{list}/import"), query);
         let path = path.map_err(|why| self.garbled(why))?;
-        self.call(Method::POST, &path, Some("text/plain"), text).await
+        self.call(Method::POST, &path, Some("text/plain"), Full::new(text)).await
     }
 
-    async fn call<T: DeserializeOwned>(
+    /// POST with a query, and a file as it is for a body.
+    pub async fn post_file<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &impl Serialize,
+        file: FileBody,
+    ) -> Result<T, ClientError> {
+        let path = with_query(path, query).map_err(|why| self.garbled(why))?;
+        self.call(Method::POST, &path, Some("application/octet-stream"), file).await
+    }
+
+    async fn call<T: DeserializeOwned, B: Sent>(
         &self,
         method: Method,
         path: &str,
         content_type: Option<&str>,
-        body: Bytes,
+        body: B,
     ) -> Result<T, ClientError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, "postern");
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let request = request.body(Full::new(body)).map_err(|error| self.garbled(error))?;
+        let request = request.body(body).map_err(|error| self.garbled(error))?;
         let (status, bytes) =
             timeout(self.timeout, self.exchange(request)).await.map_err(|_| {
                 ClientError::TimedOut { daemon: self.daemon, after_s: self.timeout.as_secs() }
@@ -201,9 +224,9 @@ impl Client {
         }
     }
 
-    async fn exchange(
+    async fn exchange<B: Sent>(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<B>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let (status, body, connection) = self.begin(request).await?;
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect();
@@ -221,10 +244,10 @@ impl Client {
 
     /// Sends a request and waits for the head of its answer. The connection must be driven for the
     /// body to come.
-    async fn begin(
+    async fn begin<B: Sent>(
         &self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(StatusCode, Incoming, Conversation), ClientError> {
+        request: Request<B>,
+    ) -> Result<(StatusCode, Incoming, Conversation<B>), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.absent(&error))?;
         let (mut sender, mut connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -261,12 +284,12 @@ impl Client {
 }
 
 /// The two directions of a connection. Ready when it has ended, and ever after.
-struct Conversation {
-    connection: Connection<TokioIo<UnixStream>, Full<Bytes>>,
+struct Conversation<B: Sent> {
+    connection: Connection<TokioIo<UnixStream>, B>,
     ended: bool,
 }
 
-impl Future for Conversation {
+impl<B: Sent> Future for Conversation<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {

@@ -5,6 +5,7 @@ pub mod client;
 mod event_api;
 pub mod extract;
 mod feed_api;
+pub mod file_body;
 mod names;
 pub mod peer;
 mod relay_api;

@@ -96,7 +96,7 @@ fn request(order: &BanOrder) -> BanRequest {
 }
 
 /// Whether the same order may be taken a moment later.
-fn may_come_back(error: &ClientError) -> bool {
+pub(super) fn may_come_back(error: &ClientError) -> bool {
     match error {
         ClientError::NotReachable { .. }
         | ClientError::TimedOut { .. }

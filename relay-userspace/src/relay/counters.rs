@@ -53,6 +53,12 @@ counters! {
     messages_not_stored,
     /// Pieces of evidence against sources.
     evidence,
+    /// Feeds fetched whole.
+    feeds_fetched,
+    /// Feeds of which the server said that nothing has changed.
+    feeds_unchanged,
+    /// Feeds that could not be fetched.
+    feeds_failed,
     /// Bans that the edge made.
     bans,
     /// Bans that the edge refused: protected, or too many.

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod control;
 pub mod counters;
 pub mod descriptors;
+pub mod feeds;
 pub mod listener;
 pub mod never_route;
 pub mod outbound;

@@ -19,7 +19,7 @@ use super::{
     bans::{self, Bans},
     connection, control,
     counters::Counters,
-    descriptors,
+    descriptors, feeds,
     listener::{self, Bound},
     never_route::NeverRoute,
     outbound,
@@ -82,6 +82,7 @@ fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::R
     identity.own_folder(&config.server.relay_dir())?;
     identity.own_folder(&files.queue)?;
     identity.own_folder(&files.tls)?;
+    identity.own_folder(&files.feeds)?;
     let listeners = listener::bind_all(&config.listeners)?;
     let control = ControlSocket::bind(&config.server.relay_socket(), Some(identity.gid.as_raw()))?;
     let tls = match &config.tls.files {
@@ -128,6 +129,9 @@ async fn run(
     }
     tasks.spawn(opened.tls.watch(stop.clone()));
     tasks.spawn(Delivery::run(shared.spool.clone(), delivery, stop.clone()));
+    if let Some(feeds) = feeds::run::Feeds::of(config, files, &shared) {
+        tasks.spawn(feeds::run(feeds, feeds::run::ASK_EVERY, stop.clone()));
+    }
     tasks.spawn(bans::carry_out(orders, shared.edge.clone(), Arc::clone(&shared.counters)));
     let router = control::router(Arc::clone(&shared));
     let access = Access::new(Some(identity.gid.as_raw()));

@@ -168,6 +168,8 @@ pub struct Files {
     pub accounts: PathBuf,
     pub never_route: PathBuf,
     pub tls: PathBuf,
+    /// Of feeds on their way from the network to the edge; nothing in it outlives that.
+    pub feeds: PathBuf,
 }
 
 impl Files {
@@ -178,6 +180,7 @@ impl Files {
             accounts: dir.join("accounts.db"),
             never_route: dir.join("never-route.db"),
             tls: dir.join("tls"),
+            feeds: dir.join("feeds"),
         }
     }
 }

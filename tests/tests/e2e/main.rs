@@ -7,6 +7,7 @@
 mod continuity;
 mod crash;
 mod feeds;
+mod feeds_fetched;
 mod filter;
 mod guarding;
 mod interfaces;

@@ -48,6 +48,11 @@ impl Check<'_> {
     fn feed(&mut self, file: &file::Feed) -> Option<checked::Feed> {
         let name = self.text("feed.name", &file.name, &None, parse::feed_name);
         let source = self.text("feed.source", &file.source, &None, parse::feed_source);
+        let ca_file = self.optional("feed.ca_file", &file.ca_file, parse::absolute_path);
+        if let (Some(Some(_)), Some(checked::FeedSource::File(_))) = (&ca_file, &source) {
+            let problem = "means something only beside an https:// source; remove it";
+            self.missing_beside(&[&file.ca_file], "feed.ca_file", problem);
+        }
         let format = self.format(file);
         let list = self.text("feed.list", &file.list, &written("deny"), |text| {
             parse::one_of(text, &parse::LISTS)
@@ -83,6 +88,7 @@ impl Check<'_> {
             limits: self.feed_limits(file)?,
             name: name?,
             source: source?,
+            ca_file: ca_file?,
             format: format?,
             list: list?,
             scope: scope?,
