@@ -2,6 +2,7 @@
 //! while no process holds them. The only code that knows aya.
 
 mod bpf;
+mod drive;
 mod drop_log;
 mod error;
 mod generation;
@@ -29,6 +30,7 @@ use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
 
+pub use drive::{Answer, Drive, Program};
 pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};
