@@ -12,6 +12,9 @@ struct Arguments {
     json: bool,
     /// Only this one; all of them without it
     what: Option<What>,
+    /// Of the filter's measurement only these parts
+    #[arg(long, value_delimiter = ',')]
+    part: Vec<bench_filter::Part>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,7 +30,7 @@ fn main() -> Result<()> {
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
     let mut all = serde_json::Map::new();
     if wanted(What::Filter) {
-        let report = bench_filter::run()?;
+        let report = bench_filter::run(&arguments.part)?;
         if !arguments.json {
             println!("{report}");
         }

@@ -1,0 +1,65 @@
+//! What the kernel filter costs, every figure beside its peers', all in one run. Needs root.
+//!
+//! Nothing here fails because it is slow: a bar is printed beside the figure that it is for.
+
+mod bpf;
+mod figure;
+mod lookup;
+mod peers;
+mod sources;
+mod xdp_filter;
+
+use std::fmt;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use figure::Table;
+use peers::Peers;
+
+/// A part of the measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Nanoseconds a packet in the program alone
+    Lookup,
+}
+
+/// All measurements; prints itself as tables.
+#[derive(Debug)]
+pub struct Report {
+    peers: Peers,
+    tables: Vec<Table>,
+}
+
+/// Measures all parts, or some.
+///
+/// # Errors
+/// No root or no BPF, in a sentence; or something decides otherwise than its list says.
+pub fn run(parts: &[Part]) -> Result<Report> {
+    let mut peers = Peers::find();
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
+    let mut tables = Vec::new();
+    if wanted(Part::Lookup) {
+        tables.extend(lookup::measure(&mut peers)?);
+    }
+    Ok(Report { peers, tables })
+}
+
+impl Report {
+    /// The same figures for a machine to read.
+    pub fn json(&self) -> Value {
+        json!({
+            "sources": sources::described(),
+            "peers": self.peers.json(),
+            "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}", sources::described(), self.peers)?;
+        self.tables.iter().try_for_each(|table| writeln!(f, "{table}"))
+    }
+}
