@@ -4,8 +4,11 @@
 
 mod bpf;
 mod figure;
+mod flood;
 mod lookup;
 mod peers;
+mod rules;
+mod sides;
 mod sources;
 mod xdp_filter;
 
@@ -23,6 +26,8 @@ use peers::Peers;
 pub enum Part {
     /// Nanoseconds a packet in the program alone
     Lookup,
+    /// Nanoseconds a packet of a flood over veth
+    Flood,
 }
 
 /// All measurements; prints itself as tables.
@@ -42,6 +47,9 @@ pub fn run(parts: &[Part]) -> Result<Report> {
     let mut tables = Vec::new();
     if wanted(Part::Lookup) {
         tables.extend(lookup::measure(&mut peers)?);
+    }
+    if wanted(Part::Flood) {
+        tables.push(sides::measure(&mut peers)?);
     }
     Ok(Report { peers, tables })
 }
