@@ -54,7 +54,7 @@ impl Flood {
         sources: Arc<[u32]>,
     ) -> Result<Self> {
         ensure!(!sources.is_empty(), "a flood needs sources");
-        let socket = ns.enter(|| packet_socket(interface))?;
+        let socket = ns.enter(|| packet_socket(interface, 0))?;
         let socket = socket.with_context(|| format!("a packet socket on {interface}"))?;
         Ok(Self { socket, template: Template::new(target)?, sources, next: 0 })
     }
@@ -126,11 +126,12 @@ fn cpu_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
 
-fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
+/// Protocol 0 receives nothing.
+pub(super) fn packet_socket(interface: &str, protocol: u16) -> io::Result<OwnedFd> {
     let ifindex = nix::net::if_::if_nametoindex(interface)?;
-    // Protocol 0: it receives nothing.
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
     // SAFETY: the call takes numbers alone.
-    let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -140,6 +141,7 @@ fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
     // SAFETY: all zeros is an address of no interface.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
     address.sll_ifindex = ifindex.cast_signed();
     // SAFETY: option and address are of the sizes that are given, and outlive the calls.
     let result = unsafe {

@@ -5,8 +5,12 @@
 mod bpf;
 mod figure;
 mod flood;
+mod loader;
+mod loading;
 mod lookup;
+mod mail;
 mod peers;
+mod prober;
 mod rules;
 mod sides;
 mod sources;
@@ -18,6 +22,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+pub use loader::load;
+
 use figure::Table;
 use peers::Peers;
 
@@ -28,6 +34,10 @@ pub enum Part {
     Lookup,
     /// Nanoseconds a packet of a flood over veth
     Flood,
+    /// Messages a second while the flood runs
+    Mail,
+    /// Seconds, memory and stalls of loading a million entries
+    Load,
 }
 
 /// All measurements; prints itself as tables.
@@ -50,6 +60,12 @@ pub fn run(parts: &[Part]) -> Result<Report> {
     }
     if wanted(Part::Flood) {
         tables.push(sides::measure(&mut peers)?);
+    }
+    if wanted(Part::Mail) {
+        tables.push(mail::measure()?);
+    }
+    if wanted(Part::Load) {
+        tables.extend(loading::measure(&mut peers)?);
     }
     Ok(Report { peers, tables })
 }

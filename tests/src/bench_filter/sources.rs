@@ -19,6 +19,8 @@ const HOSTS_OF_TEN: usize = 9;
 const LENGTHS_V4: [(u8, usize); 5] = [(24, 70), (23, 10), (22, 10), (20, 8), (16, 2)];
 const LENGTHS_V6: [(u8, usize); 4] = [(56, 20), (48, 60), (40, 10), (32, 10)];
 
+const SEED: u64 = 0x005e_ed0f_0a11_1157;
+
 /// How the lists and the sources are spread, for the report.
 pub(super) fn described() -> String {
     let shares = |lengths: &[(u8, usize)]| {
@@ -96,15 +98,20 @@ pub(super) struct DenyList {
 impl DenyList {
     /// Hosts and prefixes, as the module says.
     pub(super) fn mixed(family: Family, entries: usize) -> Self {
-        Self::new(family, entries, entries * HOSTS_OF_TEN / 10)
+        Self::new(family, entries, entries * HOSTS_OF_TEN / 10, SEED)
     }
 
     /// What peers know that have no prefixes.
     pub(super) fn hosts_only(family: Family, entries: usize) -> Self {
-        Self::new(family, entries, entries)
+        Self::new(family, entries, entries, SEED)
     }
 
-    fn new(family: Family, entries: usize, hosts: usize) -> Self {
+    /// As many hosts again, to replace them by.
+    pub(super) fn other_hosts(family: Family, entries: usize) -> Self {
+        Self::new(family, entries, entries, !SEED)
+    }
+
+    fn new(family: Family, entries: usize, hosts: usize, seed: u64) -> Self {
         let lengths: &[(u8, usize)] = match family {
             Family::V4 => &LENGTHS_V4,
             Family::V6 => &LENGTHS_V6,
@@ -114,7 +121,7 @@ impl DenyList {
             prefixes: Vec::with_capacity(entries),
             hosts,
             members: HashSet::with_capacity(entries),
-            random: Random::new(0x005e_ed0f_0a11_1157),
+            random: Random::new(seed),
         };
         while list.prefixes.len() < entries {
             let source = list.random.source(family);
@@ -140,7 +147,7 @@ impl DenyList {
         self.prefixes.iter().map(|&prefix| (prefix, entry())).collect()
     }
 
-    fn covers(&self, source: IpAddr) -> bool {
+    pub(super) fn covers(&self, source: IpAddr) -> bool {
         let lengths = match self.family {
             Family::V4 => [32, 24, 23, 22, 20, 16].as_slice(),
             Family::V6 => [64, 56, 48, 40, 32].as_slice(),

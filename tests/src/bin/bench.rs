@@ -1,5 +1,7 @@
 //! The benchmarks behind `cargo xtask bench`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use postern_tests::{bench_filter, bench_smtp};
@@ -15,6 +17,9 @@ struct Arguments {
     /// Of the filter's measurement only these parts
     #[arg(long, value_delimiter = ',')]
     part: Vec<bench_filter::Part>,
+    /// Load lists into the filter on eth0, and say so: what the measurement of loading starts
+    #[arg(long, hide = true, num_args = 2.., value_names = ["PINS", "LIST"])]
+    load: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -27,6 +32,9 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let [pins, lists @ ..] = arguments.load.as_slice() {
+        return bench_filter::load(pins.clone(), lists);
+    }
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
     let mut all = serde_json::Map::new();
     if wanted(What::Filter) {
