@@ -1,12 +1,15 @@
 //! A process that loads lists into our filter and does nothing else, so that its memory is that of
-//! loading. It says on standard output what it has done, a word a line, when it has done it.
+//! loading. It says on standard output what it has done, when it has done it: a word a line, and
+//! the seconds of CPU time that it has used so far.
 
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
 use postern::edge::filter::{Filter, MapSizes};
 use postern::edge::kernel::{KernelFilter, KernelSettings};
 use relay_common::entry::{Entry, List, Scope};
@@ -33,13 +36,19 @@ pub fn load(pin_dir: PathBuf, lists: &[PathBuf]) -> Result<()> {
     filter.activate()?;
     for list in lists {
         let entries = parse(&fs::read_to_string(list)?)?;
-        println!("{PARSED}");
+        say(PARSED)?;
         publish(&mut filter, &entries)?;
-        println!("{ENFORCED}");
+        say(ENFORCED)?;
         while !filter.feed_clear(STEP)? {}
         filter.retouch(&mut entries.iter().map(|&(prefix, _)| (List::Deny, prefix)))?;
-        println!("{CLEARED}");
+        say(CLEARED)?;
     }
+    Ok(())
+}
+
+fn say(word: &str) -> Result<()> {
+    let used = Duration::from(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?);
+    println!("{word} {}", used.as_secs_f64());
     Ok(())
 }
 

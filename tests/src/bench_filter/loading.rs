@@ -44,11 +44,21 @@ struct Measured {
 struct Ours {
     whole: Measured,
     enforce_s: Rounds,
+    enforce_cpu_s: Rounds,
     replace_enforce_s: Rounds,
+    replace_enforce_cpu_s: Rounds,
     idle_gap_ms: Rounds,
     fill_gap_ms: Rounds,
     clear_gap_ms: Rounds,
     lost: Rounds,
+}
+
+/// Something that the loader said it has done.
+#[derive(Clone, Copy)]
+struct Step {
+    at: Instant,
+    /// CPU time that the loader had used by then.
+    cpu_s: f64,
 }
 
 /// # Errors
@@ -122,30 +132,34 @@ fn ours(files: &Files, lists: [&str; 2], ours: &mut Ours) -> Result<()> {
     let [parsed, enforced, cleared, parsed_2, enforced_2, cleared_2] = steps[..] else {
         bail!("the loader did not say all that it has done")
     };
-    let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
+    let seconds = |from: Instant, to: Step| (to.at - from).as_secs_f64();
     ours.whole.load_s.push(seconds(started, enforced));
-    ours.whole.replace_s.push(seconds(cleared, enforced_2));
-    ours.enforce_s.push(seconds(parsed, enforced));
-    ours.replace_enforce_s.push(seconds(parsed_2, enforced_2));
+    ours.whole.replace_s.push(seconds(cleared.at, enforced_2));
+    ours.enforce_s.push(seconds(parsed.at, enforced));
+    ours.enforce_cpu_s.push(enforced.cpu_s - parsed.cpu_s);
+    ours.replace_enforce_s.push(seconds(parsed_2.at, enforced_2));
+    ours.replace_enforce_cpu_s.push(enforced_2.cpu_s - parsed_2.cpu_s);
     let gap_ms = |arrivals: &Arrivals, from, to| -> Result<f64> {
         Ok(arrivals.longest_gap(from, to)?.as_secs_f64() * 1e3)
     };
     ours.idle_gap_ms.push(gap_ms(&arrivals, idle_from, started)?);
-    ours.fill_gap_ms.push(gap_ms(&arrivals, parsed_2, enforced_2)?);
-    ours.clear_gap_ms.push(gap_ms(&arrivals, enforced_2, cleared_2)?);
+    ours.fill_gap_ms.push(gap_ms(&arrivals, parsed_2.at, enforced_2.at)?);
+    ours.clear_gap_ms.push(gap_ms(&arrivals, enforced_2.at, cleared_2.at)?);
     ours.lost.push(arrivals.sent.saturating_sub(arrivals.received() as u64) as f64);
     Ok(())
 }
 
 /// Runs the loader, and returns when it said each of its words.
-fn steps(command: &mut Command, memory_mib: &mut Rounds) -> Result<Vec<Instant>> {
+fn steps(command: &mut Command, memory_mib: &mut Rounds) -> Result<Vec<Step>> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let said = child.stdout.take().context("its output was asked for")?;
     let status = format!("/proc/{}/status", child.id());
     let (mut steps, mut most_kib) = (Vec::new(), 0);
-    for word in BufReader::new(said).lines() {
-        ensure!([PARSED, ENFORCED, CLEARED].contains(&word?.as_str()), "the loader said more");
-        steps.push(Instant::now());
+    for line in BufReader::new(said).lines() {
+        let (line, at) = (line?, Instant::now());
+        let (word, cpu_s) = line.split_once(' ').context("the loader said something else")?;
+        ensure!([PARSED, ENFORCED, CLEARED].contains(&word), "the loader said {word}");
+        steps.push(Step { at, cpu_s: cpu_s.parse()? });
         most_kib = peak_kib(Path::new(&status)).unwrap_or(most_kib);
     }
     ensure!(child.wait()?.success(), "the loader failed");
@@ -201,9 +215,11 @@ fn tables(hosts: &Ours, mixed: &Ours, others: &[(Peer, &str, &Measured)]) -> Res
     for (what, ours) in [("hosts", hosts), ("hosts and 10 % prefixes", mixed)] {
         let Ours { whole, enforce_s, replace_enforce_s, .. } = ours;
         let line = Line::new(format!("Postern, {what}: from start to enforced"), &whole.load_s)?;
-        seconds.push(line.against("from parsed to enforced", enforce_s, bar(2.0))?);
+        let line = line.against("from parsed to enforced", enforce_s, bar(2.0))?;
+        seconds.push(line.against("of CPU time for that", &ours.enforce_cpu_s, None)?);
         let line = Line::new(format!("Postern, {what}: replaced"), &whole.replace_s)?;
-        seconds.push(line.against("from parsed to enforced", replace_enforce_s, bar(2.0))?);
+        let line = line.against("from parsed to enforced", replace_enforce_s, bar(2.0))?;
+        seconds.push(line.against("of CPU time for that", &ours.replace_enforce_cpu_s, None)?);
         let line = Line::new(format!("Postern, {what}"), &whole.memory_mib)?;
         memory.push(line.against("in all", &whole.memory_mib, bar(150.0))?);
         let line = Line::new(format!("before loading {what}"), &ours.idle_gap_ms)?;

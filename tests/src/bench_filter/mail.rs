@@ -19,7 +19,7 @@ use crate::netns::{Netns, veth};
 use crate::process::{Process, until};
 
 const ROUNDS: usize = 3;
-const MESSAGES: usize = 2_000;
+const MESSAGES: usize = 4_000;
 const MESSAGE_BYTES: usize = 4_096;
 const SESSIONS: usize = 10;
 /// Packets that the flood offers each second, a share of them in each step.
