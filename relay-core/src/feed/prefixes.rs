@@ -139,6 +139,17 @@ impl Prefixes {
         of(Family::V4).chain(of(Family::V6))
     }
 
+    /// Removes prefixes of the set, each as it stands in it.
+    pub fn leave_out(&mut self, nets: &[IpNet]) {
+        let spans = |of: Family| {
+            let of_family = nets.iter().map(|&net| Span::of(net)).filter(move |(f, _)| *f == of);
+            of_family.map(|(_, span)| span).collect::<Vec<Span>>()
+        };
+        let (v4, v6) = (spans(Family::V4), spans(Family::V6));
+        self.v4.retain(|key| !v4.contains(&key.span()));
+        self.v6.retain(|key| !v6.contains(&key.span()));
+    }
+
     /// The prefix of the set that holds the address.
     pub fn covering(&self, address: IpAddr) -> Option<IpNet> {
         self.covering_net(IpNet::from(address))

@@ -66,6 +66,9 @@ pub enum ClientCommand {
     /// Sources that are never dropped
     #[command(subcommand)]
     Allow(AllowCommand),
+    /// Lists that others publish, replaced whole
+    #[command(subcommand)]
+    Feed(FeedCommand),
     /// Sources that may never relay
     #[command(subcommand)]
     NeverRoute(NeverRouteCommand),
@@ -245,6 +248,24 @@ pub enum ListCommand {
         /// Yes, the whole list
         #[arg(long, required_unless_present = "source")]
         yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FeedCommand {
+    /// Show the feeds, and how each is
+    List,
+    /// Show all that is known of one feed
+    Show { name: String },
+    /// Read or fetch a feed now
+    Refresh {
+        name: String,
+        /// Take it this once even if it has shrunk by more than it may
+        #[arg(long)]
+        force: bool,
+        /// Wait until it is in force, or refused
+        #[arg(long)]
+        wait: bool,
     },
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 pub mod args;
+mod feed;
 mod lists;
 mod output;
 mod password;
@@ -53,6 +54,7 @@ pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exi
     match command {
         ClientCommand::Deny(command) => lists::deny(command, on).await,
         ClientCommand::Allow(command) => lists::allow(command, on).await,
+        ClientCommand::Feed(command) => feed::feed(command, on).await,
         ClientCommand::NeverRoute(command) => lists::never_route(command, on).await,
         ClientCommand::Queue(command) => queue::execute(command, on).await,
         ClientCommand::Account(command) => account::execute(command, on).await,

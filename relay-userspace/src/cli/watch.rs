@@ -89,6 +89,13 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
             if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
         say(list, format!("{}{of}", counted(*count, "prefix", "prefixes")));
     }
+    if !edge.feeds.is_empty() {
+        let feeds = edge.feeds.iter().map(|feed| {
+            let entries = counted(feed.entries, "prefix", "prefixes");
+            format!("{} {}, {entries}", feed.name, feed.state.name())
+        });
+        say("feeds", feeds.collect::<Vec<_>>().join("; "));
+    }
     say("bans", counted(edge.live_bans, "in force", "in force"));
     let health = &edge.health;
     let mut ill = Vec::new();
@@ -110,6 +117,10 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
     }
     if edge.rules_exhausted {
         ill.push("new rules share one counter, since all are taken".to_owned());
+    }
+    for feed in edge.feeds.iter().filter(|feed| feed.state != FeedState::Good) {
+        let why = feed.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        ill.push(format!("feed {} is {}{why}", feed.name, feed.state.name()));
     }
     ill.extend(health.last_failure.as_ref().map(|error| format!("last failure: {error}")));
     say("health", if ill.is_empty() { "good".to_owned() } else { ill.join("; ") });
@@ -236,5 +247,23 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         "RULE'S PACKETS",
         "COMMENT",
     ];
+    table(out, Some(&header), rows)?;
+    let rows = edge.feeds.iter().map(|found| {
+        let effect = match found {
+            ExplainFeed { in_scope: false, .. } => " (other ports)",
+            ExplainFeed { left_out: true, .. } => " (not enforced: guarded)",
+            ExplainFeed { observe: true, .. } => " (observed)",
+            _ => "",
+        };
+        vec![
+            found.list.to_string(),
+            found.prefix.to_string(),
+            format!("{}{effect}", found.scope),
+            format!("feed {}", found.feed),
+            expiry(Some(found.lease_ends), wall_s),
+            found.packets.to_string(),
+        ]
+    });
+    let header = ["LIST", "PREFIX", "SCOPE", "FEED", "EXPIRES", "FEED'S PACKETS"];
     table(out, Some(&header), rows)
 }

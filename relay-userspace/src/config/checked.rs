@@ -7,7 +7,8 @@ use std::{
 };
 
 use ipnet::IpNet;
-use relay_common::entry::Scope;
+use relay_common::entry::{List, Scope};
+use relay_core::feed::{Format, Limits as FeedLimits};
 
 /// A whole, checked configuration. Made by [`super::load`] alone.
 #[derive(Debug, Clone)]
@@ -20,6 +21,7 @@ pub struct Config {
     pub relay: Relay,
     pub dns: Dns,
     pub dnsbl: Vec<Dnsbl>,
+    pub feeds: Vec<Feed>,
     pub ban: Ban,
     pub limits: Limits,
     pub queue: Queue,
@@ -176,6 +178,43 @@ pub struct Dnsbl {
     pub reply: String,
 }
 
+/// Where a feed's content comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeedSource {
+    /// A file that the edge reads.
+    File(PathBuf),
+    /// An https address that the relay fetches.
+    Https(String),
+}
+
+impl std::fmt::Display for FeedSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Https(url) => f.write_str(url),
+        }
+    }
+}
+
+/// A list of prefixes that somebody else publishes, replaced whole at each refresh.
+#[derive(Debug, Clone)]
+pub struct Feed {
+    /// Small letters, digits and hyphens; no other feed has it.
+    pub name: String,
+    pub source: FeedSource,
+    pub format: Format,
+    pub list: List,
+    pub scope: Scope,
+    /// From one refresh to the next.
+    pub refresh: Duration,
+    /// How long the content stays in force without a successful refresh; more than `refresh`.
+    pub lease: Duration,
+    /// Its entries are only counted.
+    pub observe: bool,
+    pub size_bytes_max: u64,
+    pub limits: FeedLimits,
+}
+
 #[derive(Debug, Clone)]
 pub struct Ban {
     pub threshold: u32,
@@ -226,5 +265,11 @@ impl Config {
     pub fn inside_addresses(&self) -> Vec<IpAddr> {
         let hosts = self.domains.iter().flat_map(|domain| &domain.hosts);
         hosts.chain(&self.relay.smart_host).filter_map(|host| host.host.parse().ok()).collect()
+    }
+
+    /// Room that the feeds of a list need in the filter, in prefixes.
+    pub fn feed_entries_max(&self, list: List) -> usize {
+        let of_list = self.feeds.iter().filter(|feed| feed.list == list);
+        of_list.map(|feed| feed.limits.entries_max).sum()
     }
 }

@@ -9,6 +9,8 @@ use toml::Spanned;
 type Text = Option<Spanned<String>>;
 type Texts = Option<Vec<Spanned<String>>>;
 type Number = Option<Spanned<i64>>;
+/// A number, or a text such as `50%`.
+type Percent = Option<Spanned<toml::Value>>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -21,6 +23,7 @@ pub(super) struct File {
     pub(super) relay: Relay,
     pub(super) dns: Dns,
     pub(super) dnsbl: Vec<Spanned<Dnsbl>>,
+    pub(super) feed: Vec<Spanned<Feed>>,
     pub(super) ban: Ban,
     pub(super) limits: Limits,
     pub(super) queue: Queue,
@@ -104,6 +107,24 @@ pub(super) struct Dnsbl {
     pub(super) policy: Texts,
     pub(super) ipv6: Option<bool>,
     pub(super) reply: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Feed {
+    pub(super) name: Text,
+    pub(super) source: Text,
+    pub(super) format: Text,
+    pub(super) column: Number,
+    pub(super) list: Text,
+    pub(super) scope: Text,
+    pub(super) refresh: Text,
+    pub(super) lease: Text,
+    pub(super) observe: Option<bool>,
+    pub(super) max_size: Text,
+    pub(super) max_entries: Number,
+    pub(super) min_entries: Number,
+    pub(super) max_shrink: Percent,
 }
 
 #[derive(Debug, Default, Deserialize)]

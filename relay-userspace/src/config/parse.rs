@@ -9,9 +9,11 @@ use std::{
 };
 
 use ipnet::IpNet;
-use relay_common::entry::Scope;
+use relay_common::entry::{List, Scope};
 
-use super::checked::{AnswerRange, DomainRoute, Enforce, Host, LogFormat, Offer, OutboundTls};
+use super::checked::{
+    AnswerRange, DomainRoute, Enforce, FeedSource, Host, LogFormat, Offer, OutboundTls,
+};
 
 type Parsed<T> = Result<T, String>;
 
@@ -144,6 +146,56 @@ pub(super) fn absolute_path(text: &str) -> Parsed<std::path::PathBuf> {
     if path.is_absolute() { Ok(path) } else { Err("not an absolute path; begin it with /".into()) }
 }
 
+/// Part of file names and of counters' names, so nothing that means something there.
+pub(super) fn feed_name(text: &str) -> Parsed<String> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("not a name for a feed; write up to 40 of a-z, 0-9 and -, as in spamhaus-drop".into())
+    }
+}
+
+/// An absolute path, or an https address without a password: addresses are shown and logged.
+pub(super) fn feed_source(text: &str) -> Parsed<FeedSource> {
+    const REMEDY: &str = "not a source; write an absolute path, or https://HOST/PATH";
+    if text.starts_with('/') {
+        return not_empty(text).and_then(|_| absolute_path(text)).map(FeedSource::File);
+    }
+    let url: hyper::Uri = text.parse().map_err(|_| REMEDY.to_owned())?;
+    match url.scheme_str() {
+        Some("https") => {}
+        Some("http") => {
+            return Err("without TLS anybody on the way can deny whom they like; write https://, \
+                        or fetch it yourself and name the file"
+                .into());
+        }
+        _ => return Err(REMEDY.into()),
+    }
+    let authority = url.authority().filter(|authority| !authority.host().is_empty());
+    let authority = authority.ok_or(REMEDY)?;
+    if authority.as_str().contains('@') {
+        return Err("holds a password, which would be shown and logged; fetch it yourself and \
+                    name the file"
+            .into());
+    }
+    Ok(FeedSource::Https(text.to_owned()))
+}
+
+/// `50%`, or `50`.
+pub(super) fn percent(value: &toml::Value) -> Parsed<u8> {
+    let number = match value {
+        toml::Value::Integer(number) => u8::try_from(*number).ok(),
+        toml::Value::String(text) => {
+            text.strip_suffix('%').and_then(|digits| digits.trim().parse().ok())
+        }
+        _ => None,
+    };
+    number
+        .filter(|&percent| percent <= 100)
+        .ok_or_else(|| "not a percentage; write for example \"50%\" or 50".into())
+}
+
 pub(super) fn interface(text: &str) -> Parsed<String> {
     // IFNAMSIZ is 16 with the closing NUL; a slash or a blank would be another file in sysfs.
     let fits = |b: u8| b.is_ascii_graphic() && b != b'/';
@@ -173,6 +225,7 @@ pub(super) const ROUTES: [(&str, DomainRoute); 3] = [
 pub(super) const OUTBOUND_TLS: [(&str, OutboundTls); 3] =
     [("off", OutboundTls::Off), ("offer", OutboundTls::Offer), ("verify", OutboundTls::Verify)];
 pub(super) const SCOPES: [(&str, Scope); 5] = Scope::NAMED;
+pub(super) const LISTS: [(&str, List); 2] = [("deny", List::Deny), ("allow", List::Allow)];
 pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] =
     [("text", LogFormat::Text), ("json", LogFormat::Json)];
 pub(super) const LOG_LEVELS: [(&str, tracing::Level); 5] = [

@@ -3,6 +3,7 @@
 
 use std::{fmt::Display, time::Duration};
 
+use relay_core::feed::Format;
 use toml::{Table, Value};
 
 use super::{checked::*, parse};
@@ -31,6 +32,9 @@ pub fn show(config: &Config) -> Table {
     }
     if !config.dnsbl.is_empty() {
         table.insert("dnsbl".to_owned(), tables(config.dnsbl.iter().map(dnsbl).collect()));
+    }
+    if !config.feeds.is_empty() {
+        table.insert("feed".to_owned(), tables(config.feeds.iter().map(feed).collect()));
     }
     table
 }
@@ -198,5 +202,29 @@ fn dnsbl(list: &Dnsbl) -> Fields {
     fields.extend(list.listed.as_deref().map(|listed| ("listed", ranges(listed))));
     fields.extend(list.policy.as_deref().map(|policy| ("policy", ranges(policy))));
     fields.extend(list.ipv6.map(|ipv6| ("ipv6", Value::Boolean(ipv6))));
+    fields
+}
+
+fn feed(feed: &Feed) -> Fields {
+    let (format, column) = match feed.format {
+        Format::Cidr => ("cidr", None),
+        Format::DropJson => ("drop-json", None),
+        Format::Csv { column } => ("csv", Some(column)),
+    };
+    let mut fields = vec![
+        ("name", text(&feed.name)),
+        ("source", text(&feed.source)),
+        ("format", text(format)),
+        ("list", text(feed.list)),
+        ("scope", text(feed.scope)),
+        ("refresh", duration(feed.refresh)),
+        ("lease", duration(feed.lease)),
+        ("observe", Value::Boolean(feed.observe)),
+        ("max_size", size(feed.size_bytes_max)),
+        ("max_entries", number(feed.limits.entries_max)),
+        ("min_entries", number(feed.limits.entries_min)),
+        ("max_shrink", text(format_args!("{}%", feed.limits.shrink_max_percent))),
+    ];
+    fields.extend(column.map(|column| ("column", number(column))));
     fields
 }

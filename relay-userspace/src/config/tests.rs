@@ -1,3 +1,6 @@
+use relay_common::entry::{List, Scope};
+use relay_core::feed::Format;
+
 use super::*;
 
 const EXAMPLE: &str = r#"
@@ -17,6 +20,18 @@ const EXAMPLE: &str = r#"
         [[dnsbl]]
         zone = "zen.example.net"
         listed = ["127.0.0.2-127.0.0.9"]
+        [[feed]]
+        name = "drop"
+        source = "https://lists.example.net/drop.json?a=b"
+        format = "drop-json"
+        max_shrink = 30
+        [[feed]]
+        name = "partners"
+        source = "/etc/partners.csv"
+        format = "csv"
+        column = 2
+        list = "allow"
+        observe = true
         [limits]
         message_size = "1MiB"
         "#;
@@ -51,6 +66,15 @@ fn a_whole_example_is_read() {
     assert_eq!(config.domains[0].hosts[0].to_string(), "10.0.0.5:25");
     assert_eq!(config.dnsbl[0].name, "zen.example.net");
     assert_eq!(config.limits.message_size_bytes, 1 << 20);
+    let [drop, partners] = &config.feeds[..] else { panic!("{:?}", config.feeds) };
+    assert_eq!(
+        (drop.scope, drop.refresh.as_secs(), drop.lease.as_secs()),
+        (Scope::MX, 3600, 259_200)
+    );
+    assert_eq!((drop.format, drop.limits.shrink_max_percent), (Format::DropJson, 30));
+    assert_eq!(partners.source, FeedSource::File("/etc/partners.csv".into()));
+    assert_eq!((partners.format, partners.scope), (Format::Csv { column: 2 }, Scope::ALL));
+    assert_eq!(config.feed_entries_max(List::Deny), 1 << 20);
     assert_eq!(config.inside_addresses(), ["10.0.0.5".parse::<std::net::IpAddr>().unwrap()]);
 }
 
@@ -112,6 +136,33 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[relay]\nsmart_host_password_file = \"/p\"", &["2:28", "smart_host_account"]),
     ("[[dnsbl]]\nname = \"x\"", &["1:1", "dnsbl.zone", "missing"]),
     ("[[dnsbl]]\nzone = \"x.example\"\nlisted = [\"8.8.8.8\"]", &["dnsbl.listed", "8.8.8.8"]),
+    ("[[feed]]\nname = \"Drop\"\nsource = \"/a\"", &["2:8", "feed.name", "a-z"]),
+    ("[[feed]]\nname = \"a\"", &["1:1", "feed.source", "missing"]),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"http://a.example/\"",
+        &["3:10", "feed.source", "without TLS"],
+    ),
+    ("[[feed]]\nname = \"a\"\nsource = \"https://u:p@a.example/\"", &["feed.source", "password"]),
+    ("[[feed]]\nname = \"a\"\nsource = \"a.txt\"", &["feed.source", "absolute path"]),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"/a\"\nformat = \"csv\"",
+        &["4:10", "feed.column", "missing"],
+    ),
+    ("[[feed]]\nname = \"a\"\nsource = \"/a\"\ncolumn = 1", &["feed.column", "csv"]),
+    ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nrefresh = \"59s\"", &["feed.refresh", "a minute"]),
+    ("[[feed]]\nname = \"a\"\nsource = \"/a\"\nlease = \"1h\"", &["4:9", "feed.lease", "refresh"]),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"/a\"\nmax_shrink = \"101%\"",
+        &["4:14", "feed.max_shrink", "50%"],
+    ),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"/a\"\nmin_entries = 9\nmax_entries = 8",
+        &["feed.min_entries", "lower"],
+    ),
+    (
+        "[[feed]]\nname = \"a\"\nsource = \"/a\"\n[[feed]]\nname = \"a\"\nsource = \"/b\"",
+        &["5:8", "feed.name", "used twice"],
+    ),
     ("[ban]\nwindow = \"soon\"", &["ban.window", "10min"]),
     ("[ban]\nladder = [\"1h\", \"200years\"]", &["2:17", "ban.ladder", "200years", "hundred"]),
     ("[ban]\nladder = []", &["ban.ladder", "empty"]),

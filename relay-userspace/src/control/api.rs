@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use relay_common::entry::{Reason, Scope};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use super::feed_api::*;
 pub use super::names::{list_name, reason_name, scope_name};
 pub use super::relay_api::*;
 pub use super::report_api::*;

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod client;
 pub mod extract;
+mod feed_api;
 mod names;
 pub mod peer;
 mod relay_api;

@@ -8,6 +8,7 @@ use relay_common::entry::List;
 use serde::{Deserialize, Serialize};
 
 use super::api::{Row, Time};
+use super::feed_api::{ExplainFeed, FeedHealth};
 use super::names::list_name;
 
 /// The query of `GET /v1/explain`.
@@ -46,6 +47,9 @@ pub struct EdgeExplain {
     pub agrees: bool,
     /// Every row on a prefix that covers the address, longest prefix first.
     pub rows: Vec<ExplainRow>,
+    /// What each feed says about the address.
+    #[serde(default)]
+    pub feeds: Vec<ExplainFeed>,
     /// Bans of the source in the last 30 days.
     pub bans: u32,
 }
@@ -99,6 +103,9 @@ pub struct EdgeStatus {
     /// New rules share one counter, since all slots are taken.
     pub rules_exhausted: bool,
     pub health: Health,
+    /// In the order of the configuration.
+    #[serde(default)]
+    pub feeds: Vec<FeedHealth>,
 }
 
 /// What has gone wrong and been healed since the edge started.

@@ -167,6 +167,13 @@ impl<'a> Txn<'a> {
         Ok(slot)
     }
 
+    /// The counter slots of rules that have no rows: those of the feeds. Ends the transaction;
+    /// also returned are the slots that were another rule's before.
+    pub fn slots_of(mut self, rules: &[String]) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
+        let slots = rules.iter().map(|rule| self.slot_for(rule)).collect::<Result<_, _>>()?;
+        Ok((slots, self.commit()?))
+    }
+
     fn new_slot(&mut self, text: &str) -> Result<u32, StoreError> {
         let last: u32 =
             self.inner.query_row("SELECT coalesce(max(slot), 0) FROM rule", [], |r| r.get(0))?;
@@ -176,7 +183,8 @@ impl<'a> Txn<'a> {
             let unused: Option<u32> = self
                 .inner
                 .query_row(
-                    "SELECT slot FROM rule WHERE NOT EXISTS \
+                    // Feeds have no rows here, and count all the same.
+                    "SELECT slot FROM rule WHERE text NOT LIKE 'feed %' AND NOT EXISTS \
                      (SELECT 1 FROM entry WHERE entry.rule = rule.slot) LIMIT 1",
                     [],
                     |row| row.get(0),

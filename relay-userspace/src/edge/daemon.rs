@@ -7,12 +7,14 @@ use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 use tokio::sync::oneshot;
 
+use super::feeds::{FeedReply, Incoming, Upload};
 use super::filter::Filter;
 use super::lines::Line;
 use super::state::Edge;
 use crate::control::api::{
     AddRequest, BanAnswer, BanRequest, Changed, Code, EdgeExplain, EdgeStats, EdgeStatus,
-    ExplainQuery, FlushRequest, ImportQuery, Judged, ListPage, ListQuery, Problem, RemoveRequest,
+    ExplainQuery, FeedAnswer, FeedRefresh, FeedReport, FeedsReport, FlushRequest, ImportQuery,
+    Judged, ListPage, ListQuery, Problem, RemoveRequest, Validators,
 };
 
 /// Requests that may wait for the owner; above it callers are told to come again.
@@ -32,9 +34,21 @@ enum Request {
     Judge(ExplainQuery, Reply<Judged>),
     Status(Reply<EdgeStatus>),
     Stats(Reply<EdgeStats>),
+    Feed(FeedRequest),
     /// Look at the clock now.
     Tick(Reply<()>),
     Stop,
+}
+
+/// What is asked about feeds.
+enum FeedRequest {
+    All(Reply<FeedsReport>),
+    One(String, Reply<FeedReport>),
+    Refresh(String, FeedRefresh, Reply<FeedAnswer>),
+    Upload(String, Reply<Upload>),
+    Content(String, Incoming, Validators, FeedReply),
+    Unchanged(String, Validators, FeedReply),
+    Failed(String, String, FeedReply),
 }
 
 /// Asks the owner. Cheap to clone; every answer comes after what it says has been done.
@@ -54,7 +68,8 @@ pub struct EdgeThread<F> {
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start<F: Filter + 'static>(edge: Edge<F>) -> std::io::Result<EdgeThread<F>> {
+pub fn start<F: Filter + 'static>(mut edge: Edge<F>) -> std::io::Result<EdgeThread<F>> {
+    edge.read_feeds_beside()?;
     let (requests, inbox) = sync_channel(WAITING_MAX);
     let thread =
         std::thread::Builder::new().name("edge-owner".into()).spawn(move || own(edge, &inbox))?;
@@ -107,8 +122,27 @@ fn answer<F: Filter>(edge: &mut Edge<F>, request: Request) {
         Request::Judge(query, reply) => drop(reply.send(edge.judge(&query))),
         Request::Status(reply) => drop(reply.send(edge.status())),
         Request::Stats(reply) => drop(reply.send(edge.stats())),
+        Request::Feed(request) => answer_feed(edge, request),
         Request::Tick(reply) => drop(reply.send(Ok(()))),
         Request::Stop => {}
+    }
+}
+
+fn answer_feed<F: Filter>(edge: &mut Edge<F>, request: FeedRequest) {
+    match request {
+        FeedRequest::All(reply) => drop(reply.send(edge.feeds_report())),
+        FeedRequest::One(name, reply) => drop(reply.send(edge.feed_report(&name))),
+        FeedRequest::Refresh(name, request, reply) => {
+            drop(reply.send(edge.feed_refresh(&name, &request)));
+        }
+        FeedRequest::Upload(name, reply) => drop(reply.send(edge.feed_upload(&name))),
+        FeedRequest::Content(name, incoming, validators, reply) => {
+            edge.feed_content(&name, incoming, validators, reply);
+        }
+        FeedRequest::Unchanged(name, validators, reply) => {
+            edge.feed_unchanged(&name, validators, reply);
+        }
+        FeedRequest::Failed(name, reason, reply) => edge.feed_failed(&name, reason, reply),
     }
 }
 
@@ -166,6 +200,49 @@ impl EdgeHandle {
 
     pub async fn stats(&self) -> Result<EdgeStats, Problem> {
         self.ask(Request::Stats).await
+    }
+
+    pub async fn feeds(&self) -> Result<FeedsReport, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::All(reply))).await
+    }
+
+    pub async fn feed(&self, name: String) -> Result<FeedReport, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::One(name, reply))).await
+    }
+
+    pub async fn feed_refresh(
+        &self,
+        name: String,
+        request: FeedRefresh,
+    ) -> Result<FeedAnswer, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::Refresh(name, request, reply))).await
+    }
+
+    pub(super) async fn feed_upload(&self, name: String) -> Result<Upload, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::Upload(name, reply))).await
+    }
+
+    /// Hands over what was fetched; answered when it is kept, or refused.
+    pub(super) async fn feed_content(
+        &self,
+        name: String,
+        incoming: Incoming,
+        validators: Validators,
+    ) -> Result<FeedAnswer, Problem> {
+        let content = |reply| FeedRequest::Content(name, incoming, validators, reply);
+        self.ask(|reply| Request::Feed(content(reply))).await
+    }
+
+    pub async fn feed_unchanged(
+        &self,
+        name: String,
+        validators: Validators,
+    ) -> Result<FeedAnswer, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::Unchanged(name, validators, reply))).await
+    }
+
+    pub async fn feed_failed(&self, name: String, reason: String) -> Result<FeedAnswer, Problem> {
+        self.ask(|reply| Request::Feed(FeedRequest::Failed(name, reason, reply))).await
     }
 
     /// Has the owner look at its clock and do what is due.

@@ -212,6 +212,8 @@ pub enum FilterError {
     Full { list: List, family: Family, capacity: u32 },
     #[error("rule {rule} has no counter: rule ids are below {}", layout::RULES)]
     NoSuchRule { rule: u32 },
+    #[error("the feeds could not be published: {why}")]
+    Feeds { why: String },
     #[error("the kernel refused {doing}: {source}")]
     Kernel { doing: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
 }

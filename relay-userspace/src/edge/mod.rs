@@ -12,6 +12,7 @@ pub mod clock;
 pub mod contract;
 pub mod daemon;
 pub mod desired;
+mod feeds;
 pub mod filter;
 mod guard;
 pub mod kernel;

@@ -10,6 +10,7 @@ use relay_common::verdict::Verdict;
 use relay_core::ban::network_of;
 use relay_core::prefix;
 
+use super::feeds::verdict_of;
 use super::filter::{Filter, FilterError};
 use super::state::Edge;
 use super::store::RULE_SLOT_MAX;
@@ -28,7 +29,7 @@ impl<F: Filter> Edge<F> {
         let by_source = self.store.count_by_source()?;
         let sources = by_source.into_iter().map(|(list, of)| (list.name().to_owned(), of));
         let rules = self.store.rules()?.len() as u64;
-        let guarded = self.desired.guarded();
+        let guarded = self.guarded();
         Ok(EdgeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: Time(now.wall_s()),
@@ -45,6 +46,7 @@ impl<F: Filter> Edge<F> {
             rules,
             rules_exhausted: rules >= u64::from(RULE_SLOT_MAX),
             health: Health { pending: self.pending(), ..self.health.clone() },
+            feeds: self.feeds_health(),
         })
     }
 
@@ -90,7 +92,7 @@ impl<F: Filter> Edge<F> {
         })
     }
 
-    fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
+    pub(super) fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
         let now = self.now();
         let ago_ms = now.boot_ms.saturating_sub(boot_s.saturating_mul(1000));
         (boot_s != 0).then(|| Time(now.wall_ms.saturating_sub(ago_ms) / 1000))
@@ -106,7 +108,13 @@ impl<F: Filter> Edge<F> {
         let decided_by = found.entry().and_then(|entry| {
             IpNet::new(source.addr(), entry.prefix_len).ok().map(|net| net.trunc())
         });
-        let desired = self.desired_verdict(source, class, now.wall_s());
+        let feeds = self.explain_feeds(source.addr(), class)?;
+        let of_rows = self.desired_verdict(source, class, now.wall_s());
+        let desired = match (of_rows, verdict_of(&feeds)) {
+            (PacketVerdict::Allowed, _) | (_, PacketVerdict::Allowed) => PacketVerdict::Allowed,
+            (PacketVerdict::Pass, of_feeds) => of_feeds,
+            (of_rows, _) => of_rows,
+        };
         let mut rows = Vec::new();
         for list in List::ALL {
             for (prefix, _) in self.desired.covering(list, source, now.wall_s()) {
@@ -126,6 +134,7 @@ impl<F: Filter> Edge<F> {
             desired,
             agrees: (verdict == PacketVerdict::Denied) == (desired == PacketVerdict::Denied),
             rows,
+            feeds,
             bans: self.bans_counted(network_of(query.address), now)?,
         })
     }

@@ -106,8 +106,11 @@ impl Served<'_> {
     fn run<F: Filter + 'static>(self, filter: F) -> anyhow::Result<F> {
         let Self { config, runtime, stop, socket, relay } = self;
         let database = config.server.edge_dir().join("lists.db");
-        let settings =
-            EdgeSettings { bans: ban_policy(&config.ban), ..EdgeSettings::new(database.clone()) };
+        let settings = EdgeSettings {
+            bans: ban_policy(&config.ban),
+            feeds: config.feeds.clone(),
+            ..EdgeSettings::new(database.clone())
+        };
         let configured = protected_by(config);
         let read_protected = Box::new(move || protected::read(&configured));
         let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)
@@ -147,7 +150,14 @@ fn make_folder(path: &Path, mode: u32) -> anyhow::Result<()> {
 
 fn sizes(config: &Config) -> MapSizes {
     let entries = config.filter.max_entries;
-    MapSizes { allow: entries, deny: entries, ..MapSizes::default() }
+    // The kernel makes no table without room.
+    let feeds = |list| u32::try_from(config.feed_entries_max(list)).unwrap_or(u32::MAX).max(1);
+    MapSizes {
+        allow: entries,
+        deny: entries,
+        feeds_allow: feeds(List::Allow),
+        feeds_deny: feeds(List::Deny),
+    }
 }
 
 fn kernel_settings(config: &Config) -> anyhow::Result<KernelSettings> {

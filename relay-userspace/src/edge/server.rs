@@ -8,6 +8,7 @@ use axum::{Extension, Json, Router};
 use relay_common::entry::List;
 
 use super::daemon::EdgeHandle;
+use super::feeds;
 use super::lines;
 use crate::control::api::*;
 use crate::control::extract::{Ask, Body, Raw};
@@ -32,6 +33,13 @@ pub fn router(edge: EdgeHandle) -> Router {
         .route("/v1/lists/{list}/entries", post(add))
         .route("/v1/lists/{list}/remove", post(remove))
         .route("/v1/lists/{list}/flush", post(flush))
+        .route("/v1/feeds", get(all_feeds))
+        .route("/v1/feeds/{name}", get(feed))
+        .route("/v1/feeds/{name}/refresh", post(feed_refresh))
+        .route("/v1/feeds/{name}/unchanged", post(feed_unchanged))
+        .route("/v1/feeds/{name}/failed", post(feed_failed))
+        // Its own limit is the feed's.
+        .route("/v1/feeds/{name}/content", post(feed_content))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(
             Router::new()
@@ -43,16 +51,25 @@ pub fn router(edge: EdgeHandle) -> Router {
 
 /// What the relay may ask. It talks to the internet: if it is ever taken over, whoever did so can
 /// neither lift a ban nor deny more than the guardrails and caps of bans permit.
-const RELAYS_OWN: [&str; 4] = ["/v1/bans", "/v1/explain", "/v1/judge", "/v1/status"];
+const RELAYS_OWN: [&str; 5] = ["/v1/bans", "/v1/explain", "/v1/feeds", "/v1/judge", "/v1/status"];
+/// What the relay may say about a feed: it fetches those from the network.
+const RELAYS_OWN_OF_A_FEED: [&str; 3] = ["content", "failed", "unchanged"];
+
+fn is_relays_own(path: &str) -> bool {
+    let of_a_feed = path.strip_prefix("/v1/feeds/").and_then(|rest| rest.split_once('/'));
+    RELAYS_OWN.contains(&path)
+        || of_a_feed.is_some_and(|(_, what)| RELAYS_OWN_OF_A_FEED.contains(&what))
+}
 
 /// Holds the relay, known by its user, to the requests that are its own.
 pub fn holding_relay_to_its_own(router: Router, relay_uid: u32) -> Router {
     let judge = move |Extension(peer): Extension<Peer>, request: Request, next: Next| async move {
         let relay = peer.uid == relay_uid && relay_uid != 0;
-        if relay && !RELAYS_OWN.contains(&request.uri().path()) {
+        if relay && !is_relays_own(request.uri().path()) {
             let path = request.uri().path();
             tracing::warn!(path, "the relay asked for what only an administrator may");
-            let message = "the relay's own user may ask for bans, and why; nothing else";
+            let message =
+                "the relay's own user may ask for bans and why, and hand over feeds; nothing else";
             return Problem::new(Code::Forbidden, message).into_response();
         }
         next.run(request).await
@@ -133,4 +150,55 @@ async fn import(
         .await
         .map_err(|_| Problem::new(Code::Internal, "the file could not be read"))??;
     edge.import(list, query, lines).await.map(Json)
+}
+
+async fn all_feeds(State(edge): State<EdgeHandle>) -> Answer<FeedsReport> {
+    edge.feeds().await.map(Json)
+}
+
+async fn feed(State(edge): State<EdgeHandle>, Path(name): Path<String>) -> Answer<FeedReport> {
+    edge.feed(name).await.map(Json)
+}
+
+async fn feed_refresh(
+    State(edge): State<EdgeHandle>,
+    Path(name): Path<String>,
+    Body(request): Body<FeedRefresh>,
+) -> Answer<FeedAnswer> {
+    edge.feed_refresh(name, request).await.map(Json)
+}
+
+async fn feed_unchanged(
+    State(edge): State<EdgeHandle>,
+    Path(name): Path<String>,
+    Body(validators): Body<FeedUnchanged>,
+) -> Answer<FeedAnswer> {
+    edge.feed_unchanged(name, validators).await.map(Json)
+}
+
+async fn feed_failed(
+    State(edge): State<EdgeHandle>,
+    Path(name): Path<String>,
+    Body(failed): Body<FeedFailed>,
+) -> Answer<FeedAnswer> {
+    edge.feed_failed(name, failed.reason).await.map(Json)
+}
+
+async fn feed_content(
+    State(edge): State<EdgeHandle>,
+    Path(name): Path<String>,
+    Ask(validators): Ask<Validators>,
+    request: Request,
+) -> Answer<FeedAnswer> {
+    let upload = edge.feed_upload(name.clone()).await?;
+    match feeds::receive(request.into_body(), upload).await {
+        Ok(incoming) => edge.feed_content(name, incoming, validators).await.map(Json),
+        Err(problem) => {
+            if problem.code != Code::Busy {
+                // So that whoever looks at the feed reads it, too; here the first one is told.
+                let _ = edge.feed_failed(name, problem.message.clone()).await;
+            }
+            Err(problem)
+        }
+    }
 }

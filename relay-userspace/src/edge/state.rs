@@ -17,10 +17,12 @@ use super::attachment::{LOOK_EVERY_MS, Watch};
 use super::changes::Txn;
 use super::clock::{Clock, Now};
 use super::desired::{Claim, merge};
+use super::feeds::Feeds;
 use super::filter::{Filter, FilterError, MapSizes};
 use super::repairs::{Repair, repairs};
 use super::store::{Key, Store, StoreError};
 use super::wanted::Desired;
+use crate::config::Feed;
 use crate::control::api::{Code, Health, Problem};
 
 /// A clock that moves by more than this against the time since boot was set by somebody.
@@ -38,12 +40,17 @@ pub struct EdgeSettings {
     pub bans: BanPolicy,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
+    pub feeds: Vec<Feed>,
+    /// Where what they said last is kept.
+    pub feeds_folder: PathBuf,
 }
 
 impl EdgeSettings {
     pub fn new(database: PathBuf) -> Self {
         let reconcile_every = Duration::from_secs(60);
-        Self { database, bans: BanPolicy::default(), reconcile_every }
+        let feeds_folder = database.with_file_name("feeds");
+        let bans = BanPolicy::default();
+        Self { database, bans, reconcile_every, feeds: Vec::new(), feeds_folder }
     }
 }
 
@@ -58,6 +65,7 @@ pub struct Edge<F> {
     pub(super) protected: ReadProtected,
     pub(super) settings: EdgeSettings,
     pub(super) desired: Desired,
+    pub(super) feeds: Feeds,
     pub(super) health: Health,
     pub(super) caps: Caps,
     pub(super) attachment: Watch,
@@ -107,6 +115,7 @@ impl<F: Filter> Edge<F> {
         }
         let mut desired = Desired::default();
         store.for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))?;
+        let (feeds, recycled) = Feeds::open(&settings, &mut store, now)?;
         let next_expiry_s = store.next_expiry_s()?;
         let mut edge = Self {
             store,
@@ -116,6 +125,7 @@ impl<F: Filter> Edge<F> {
             caps: Caps::new(settings.bans.caps.clone()),
             settings,
             desired,
+            feeds,
             health,
             attachment: Watch::default(),
             epoch: Instant::now(),
@@ -126,7 +136,9 @@ impl<F: Filter> Edge<F> {
             sweep_not_before_ms: 0,
             offset_ms: now.offset_ms(),
         };
+        edge.reset_rules(recycled, &mut None);
         edge.reconcile(now, false);
+        edge.start_feeds(now);
         Ok(edge)
     }
 
@@ -150,18 +162,15 @@ impl<F: Filter> Edge<F> {
 
     /// Enforces what is on disk. A failure is not the request's: it is told, kept and retried.
     pub(super) fn enforce(&mut self, committed: Committed, now: Now) -> Option<String> {
-        let guarded_before = self.desired.guarded();
+        let guarded_before = self.guarded();
         let mut keys = Vec::with_capacity(committed.updates.len());
         for (key, claim) in committed.updates {
             self.desired.set(key, claim);
             keys.push(key);
         }
-        let guarded = self.desired.guarded();
+        let guarded = self.guarded();
         let mut failure = None;
-        for slot in committed.recycled {
-            let done = self.filter.reset_rule(slot);
-            self.note(done, &mut failure);
-        }
+        self.reset_rules(committed.recycled, &mut failure);
         // Widened before an entry needs it, narrowed after the last that did is gone.
         if guarded_before.union(guarded) != guarded_before {
             self.guard(guarded_before.union(guarded), &mut failure);
@@ -185,6 +194,13 @@ impl<F: Filter> Edge<F> {
         failure.map(|error| {
             format!("saved, but not yet enforced, and tried again in seconds: {error}")
         })
+    }
+
+    fn reset_rules(&mut self, slots: Vec<u32>, failure: &mut Option<String>) {
+        for slot in slots {
+            let done = self.filter.reset_rule(slot);
+            self.note(done, failure);
+        }
     }
 
     fn guard(&mut self, scope: Scope, failure: &mut Option<String>) {
@@ -232,6 +248,7 @@ impl<F: Filter> Edge<F> {
         if stepped || now.boot_ms >= self.next_reconcile_ms {
             self.reconcile(now, true);
         }
+        self.tick_feeds(stepped, now);
     }
 
     /// How long until [`Edge::tick`] has something to do, at most.
@@ -242,7 +259,8 @@ impl<F: Filter> Edge<F> {
             let in_ms = at.saturating_mul(1000).saturating_sub(now.wall_ms);
             in_ms.max(self.sweep_not_before_ms.saturating_sub(now.boot_ms))
         });
-        Duration::from_millis(reconcile_ms.min(expiry_ms)).min(WAKE_AFTER_MAX)
+        let wait = Duration::from_millis(reconcile_ms.min(expiry_ms)).min(WAKE_AFTER_MAX);
+        wait.min(self.feeds_wake(now))
     }
 
     fn sweep(&mut self, now: Now) {
@@ -271,7 +289,7 @@ impl<F: Filter> Edge<F> {
         let every_ms = u64::try_from(self.settings.reconcile_every.as_millis()).unwrap_or(u64::MAX);
         self.next_reconcile_ms = now.boot_ms.saturating_add(every_ms);
         let mut failure = None;
-        self.guard(self.desired.guarded(), &mut failure);
+        self.guard(self.guarded(), &mut failure);
         for list in List::ALL {
             match self.filter.entries(list) {
                 Ok(mut held) => {
@@ -282,13 +300,24 @@ impl<F: Filter> Edge<F> {
                 Err(error) => self.note(Err(error), &mut failure),
             }
         }
-        let done = self.filter.retouch(&mut self.desired.prefixes());
-        self.note(done, &mut failure);
+        if self.feeds.may_retouch() {
+            self.note_retouched(&mut failure);
+        }
         self.health.reconciliations += 1;
         if failure.is_some() {
             self.next_reconcile_ms =
                 self.next_reconcile_ms.min(now.boot_ms.saturating_add(RETRY_AFTER_MS));
         }
+    }
+
+    /// Has only those sources be looked up that rows and feeds speak about.
+    pub(super) fn retouch(&mut self) {
+        self.note_retouched(&mut None);
+    }
+
+    fn note_retouched(&mut self, failure: &mut Option<String>) {
+        let done = self.filter.retouch(&mut self.desired.prefixes().chain(self.feeds.prefixes()));
+        self.note(done, failure);
     }
 
     fn repair(

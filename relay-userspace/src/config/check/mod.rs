@@ -3,6 +3,7 @@
 //! A key that the file leaves out takes its value from `default.toml`, so the defaults stand in
 //! one place.
 
+mod feed;
 mod host;
 mod limits;
 mod mail;
@@ -137,6 +138,7 @@ impl Check<'_> {
         let relay = self.relay(&file.relay);
         let dns = self.dns(&file.dns);
         let dnsbl = self.dnsbls(&file.dnsbl);
+        let feeds = self.feeds(&file.feed);
         let ban = self.ban(&file.ban);
         let limits = self.limits(&file.limits);
         let queue = self.queue(&file.queue);
@@ -150,6 +152,7 @@ impl Check<'_> {
             relay: relay?,
             dns: dns?,
             dnsbl: dnsbl?,
+            feeds: feeds?,
             ban: ban?,
             limits: limits?,
             queue: queue?,

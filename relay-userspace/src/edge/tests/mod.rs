@@ -34,16 +34,21 @@ pub(super) struct Probe(Arc<Mutex<(MemoryFilter, bool)>>);
 impl Probe {
     pub(super) fn new(max: u32) -> Self {
         Self(Arc::new(Mutex::new((
-            MemoryFilter::new(MapSizes { allow: max, deny: max, ..MapSizes::default() }),
+            MemoryFilter::new(MapSizes {
+                allow: max,
+                deny: max,
+                feeds_allow: max,
+                feeds_deny: max,
+            }),
             false,
         ))))
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut MemoryFilter) -> T) -> T {
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut MemoryFilter) -> T) -> T {
         f(&mut self.0.lock().unwrap().0)
     }
 
-    fn broken(&self, broken: bool) {
+    pub(super) fn broken(&self, broken: bool) {
         self.0.lock().unwrap().1 = broken;
     }
 

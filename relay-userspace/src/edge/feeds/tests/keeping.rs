@@ -1,0 +1,104 @@
+//! What was accepted survives restarts, and what is damaged harms nobody else.
+
+use super::*;
+
+fn folder(bench: &Bench) -> std::path::PathBuf {
+    bench.dir.path().join("feeds")
+}
+
+#[test]
+fn a_restart_recognises_what_is_in_force_and_writes_nothing() {
+    let mut bench = Bench::of_file("", "192.0.2.0/24\n203.0.113.0/24\n");
+    bench.settle();
+    bench.pass(Duration::from_millis(1_700));
+    let ends = bench.ends_s();
+    bench.probe.broken(true);
+    let bench = bench.again();
+    // Writing would have failed; half a second of the clock would have moved the ends.
+    assert_eq!((bench.held(), bench.ends_s()), (2, ends));
+    assert_eq!(bench.edge.feeds.in_force.as_ref().unwrap().print.entries, 2);
+    assert_eq!(bench.report().state, FeedState::Good);
+}
+
+#[test]
+fn a_reboot_publishes_what_was_kept_before_the_start_is_over() {
+    let bench = Bench::of_file("", "192.0.2.0/24\n2001:db8::/32\n");
+    {
+        let mut now = bench.now.lock().unwrap();
+        *now = Now { wall_ms: now.wall_ms + 60_000, boot_ms: 9_000 };
+    }
+    fs::remove_file(bench.dir.path().join("a")).unwrap();
+    let config = bench.config.clone();
+    let bench = bench.restart(&config, false);
+    assert!(bench.denied("192.0.2.9") && bench.denied("2001:db8::1"));
+    assert_eq!(bench.ends_s(), Some(9 + 3 * 24 * 3600 - 60));
+}
+
+#[test]
+fn a_process_killed_while_filling_leaves_the_old_and_the_next_start_makes_the_new() {
+    let mut bench = Bench::of_file("", "192.0.2.0/24\n");
+    bench.write("203.0.113.0/24\n");
+    bench.edge.feed_refresh("a", &FeedRefresh::default()).unwrap();
+    for _ in 0..3 {
+        bench.edge.tick();
+    }
+    assert_eq!(bench.probe.feed_count().unwrap(), 1, "it must be killed half-way");
+    assert!(bench.denied("192.0.2.9"));
+    let mut bench = bench.again();
+    assert!(!bench.denied("192.0.2.9") && bench.denied("203.0.113.9"));
+    bench.settle();
+    assert_eq!((bench.probe.feed_count().unwrap(), bench.held()), (0, 1));
+}
+
+#[test]
+fn damage_is_said_and_the_feed_is_empty_until_it_is_refreshed_and_others_are_not() {
+    let config = "[[feed]]\nname = \"a\"\nsource = \"{dir}/a\"\n\
+                  [[feed]]\nname = \"b\"\nsource = \"{dir}/b\"\n";
+    for damage in ["cut", "other", "gone", "json"] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "192.0.2.0/24\n198.18.0.0/15\n").unwrap();
+        fs::write(dir.path().join("b"), "203.0.113.0/24\n").unwrap();
+        let mut bench = Bench::in_dir(config, dir);
+        bench.settle();
+        let content = folder(&bench).join("a.cidr");
+        match damage {
+            "cut" => fs::write(content, "192.0.2.0/24\n198.18").unwrap(),
+            "other" => fs::write(content, "192.0.2.0/24\n").unwrap(),
+            "gone" => fs::remove_file(content).unwrap(),
+            _ => fs::write(folder(&bench).join("a.json"), "{").unwrap(),
+        }
+        let mut bench = bench.again();
+        assert!(!bench.denied("192.0.2.9") && bench.denied("203.0.113.9"), "{damage}");
+        assert_eq!(bench.report().state, FeedState::Empty, "{damage}");
+        assert!(bench.why().contains("damaged"), "{damage}");
+        bench.settle();
+        assert!(bench.denied("192.0.2.9") && bench.denied("198.19.0.1"), "{damage}");
+    }
+}
+
+#[test]
+fn a_crash_between_the_two_renames_loses_nothing() {
+    let bench = Bench::of_file("", "192.0.2.0/24\n");
+    let old = fs::read(folder(&bench).join("a.json")).unwrap();
+    let mut bench = bench;
+    bench.write("203.0.113.0/24\n");
+    bench.refresh(false);
+    let at = folder(&bench);
+    fs::rename(at.join("a.json"), at.join("a.json.new")).unwrap();
+    fs::write(at.join("a.json"), old).unwrap();
+    let bench = bench.again();
+    assert!(bench.denied("203.0.113.9"));
+    assert_eq!(bench.report().state, FeedState::Good);
+}
+
+#[test]
+fn another_source_is_not_measured_by_the_old_ones_content_which_stays_until_then() {
+    let many: String = (0..100).map(|n| format!("192.0.{n}.0/24\n192.1.{n}.7\n")).collect();
+    let bench = Bench::of_file("", &many);
+    fs::write(bench.dir.path().join("b"), "203.0.113.0/24\n").unwrap();
+    let config = bench.config.replace("{dir}/a", "{dir}/b");
+    let mut bench = bench.restart(&config, true);
+    assert!(bench.denied("192.1.7.7"));
+    bench.settle();
+    assert!(!bench.denied("192.1.7.7") && bench.denied("203.0.113.9"));
+}
