@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use relay_common::parse::Family;
 
+use super::edge;
 use super::figure::{Bar, Line, Rounds, Table};
 use super::loader::{CLEARED, ENFORCED, PARSED};
 use super::peers::{Peer, Peers};
@@ -82,7 +83,10 @@ pub(super) fn measure(peers: &mut Peers) -> Result<Vec<Table>> {
     let others = [(Peer::Nftables, "nft -f", &nft), (Peer::Ipset, "ipset restore", &ipset)];
     let others: Vec<_> =
         others.into_iter().filter(|(_, _, measured)| measured.load_s.spread().is_ok()).collect();
-    tables(&hosts, &mixed, &others)
+    let mut tables = tables(&hosts, &mixed, &others)?;
+    let lists = [files.folder.path("hosts"), files.folder.path("other-hosts")];
+    tables.extend(edge::measure([&lists[0], &lists[1]])?);
+    Ok(tables)
 }
 
 fn files() -> Result<Files> {
@@ -201,7 +205,7 @@ fn timed(ns: &Netns, files: &Files, [program, verb, file]: [&str; 3]) -> Result<
 }
 
 /// The most memory that a process has had resident (VmHWM, proc_pid_status(5)).
-fn peak_kib(status: &Path) -> Option<u64> {
+pub(super) fn peak_kib(status: &Path) -> Option<u64> {
     let text = fs::read_to_string(status).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse().ok()

@@ -3,6 +3,7 @@
 //! Nothing here fails because it is slow: a bar is printed beside the figure that it is for.
 
 mod bpf;
+mod edge;
 mod figure;
 mod flood;
 mod loader;
