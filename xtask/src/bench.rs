@@ -13,6 +13,9 @@ use crate::workspace::release_binary;
 pub(crate) struct Args {
     /// Only the measurements whose name contains this, such as `smtp`
     filter: Option<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
@@ -21,7 +24,8 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let env = [("POSTERN_BIN", postern.as_path())];
     let mut bench = privilege.command(release_binary("bench"), &env, "the benchmark")?;
     setup::ensure(&[Need::Toolchain, Need::Account, Need::Peers])?;
+    setup::offer_filters();
     release_binaries(&[("relay-userspace", "postern"), ("postern-tests", "bench")])?;
-    bench.args(&args.filter);
+    bench.args(&args.filter).args(args.json.then_some("--json"));
     Err(bench.exec()).context("cannot start the benchmark")
 }

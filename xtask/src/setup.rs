@@ -44,6 +44,12 @@ struct Setup {
 }
 
 impl Setup {
+    fn new(check: bool) -> Self {
+        let privilege = Privilege::detect();
+        let apt = Apt::new(privilege);
+        Self { check, privilege, apt, changed: false, missing: Vec::new() }
+    }
+
     fn say(&self, line: &str) {
         println!("setup: {line}");
     }
@@ -70,11 +76,20 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     provide(needs, false).map(|_| ())
 }
 
+/// Installs, where that is possible, other filters of packets to measure ours beside. What cannot be
+/// installed is said, and the benchmark goes without it.
+pub(crate) fn offer_filters() {
+    let mut setup = Setup::new(false);
+    // On standard error: the benchmark's output may be read by a program.
+    if let Err(error) = peers::provide_filters(&mut setup) {
+        eprintln!("setup: {error:#}");
+    }
+    setup.missing.iter().for_each(|line| eprintln!("setup: {line}"));
+}
+
 /// Returns whether anything was changed.
 fn provide(needs: &[Need], check: bool) -> Result<bool> {
-    let privilege = Privilege::detect();
-    let apt = Apt::new(privilege);
-    let mut setup = Setup { check, privilege, apt, changed: false, missing: Vec::new() };
+    let mut setup = Setup::new(check);
     // Peers first: they are quick, and a package manager that refuses is known at once.
     if needs.contains(&Need::Peers) {
         peers::provide(&mut setup)?;

@@ -1,5 +1,7 @@
 //! The benchmarks behind `cargo xtask bench`.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use postern_tests::{bench_filter, bench_smtp};
@@ -12,6 +14,12 @@ struct Arguments {
     json: bool,
     /// Only this one; all of them without it
     what: Option<What>,
+    /// Of the filter's measurement only these parts
+    #[arg(long, value_delimiter = ',')]
+    part: Vec<bench_filter::Part>,
+    /// Load lists into the filter on eth0, and say so: what the measurement of loading starts
+    #[arg(long, hide = true, num_args = 2.., value_names = ["PINS", "LIST"])]
+    load: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,10 +32,13 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let [pins, lists @ ..] = arguments.load.as_slice() {
+        return bench_filter::load(pins.clone(), lists);
+    }
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
     let mut all = serde_json::Map::new();
     if wanted(What::Filter) {
-        let report = bench_filter::run()?;
+        let report = bench_filter::run(&arguments.part)?;
         if !arguments.json {
             println!("{report}");
         }

@@ -3,6 +3,7 @@
 
 mod agreement;
 mod attach;
+mod drive;
 mod frames;
 mod lifecycle;
 mod maps;

@@ -36,6 +36,14 @@ const PEERS: [Peer; 16] = [
     Peer { program: "smtp-sink", package: POSTFIX },
 ];
 
+/// Filters of packets that ours is measured beside. Nothing but the benchmark wants them.
+const FILTERS: [Peer; 4] = [
+    Peer { program: "xdp-filter", package: "xdp-tools" },
+    Peer { program: "nft", package: "nftables" },
+    Peer { program: "ipset", package: "ipset" },
+    Peer { program: "iptables", package: "iptables" },
+];
+
 const POSTFIX: &str = "postfix";
 const NSD: &str = "nsd";
 
@@ -68,6 +76,17 @@ pub(super) fn provide(setup: &mut Setup) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+pub(super) fn provide_filters(setup: &mut Setup) -> Result<()> {
+    let missing: Vec<&Peer> =
+        FILTERS.iter().filter(|peer| find_program(peer.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let programs: Vec<&str> = missing.iter().map(|peer| peer.program).collect();
+    let packages: Vec<&str> = missing.iter().map(|peer| peer.package).collect();
+    setup.install(&packages, &format!("{}, to measure beside ours", programs.join(", "))).map(drop)
 }
 
 /// Programs that are not there, and the packages that bring them, each once.

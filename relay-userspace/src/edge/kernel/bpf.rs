@@ -8,11 +8,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
 pub(super) enum Command {
+    MapCreate = 0,
     MapLookup = 1,
     MapUpdate = 2,
     MapDelete = 3,
+    ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
+    ProgTestRun = 10,
+    ProgGetFdById = 13,
     ObjGetInfo = 15,
     MapLookupBatch = 24,
     MapUpdateBatch = 26,
@@ -30,6 +34,19 @@ pub(super) unsafe trait Attr {}
 
 // SAFETY: integers have neither padding nor values that are not allowed.
 unsafe impl Attr for [u32; 4] {}
+
+/// What the commands about one element of a map take.
+#[repr(C)]
+pub(super) struct OneAttr {
+    pub(super) map: u32,
+    pub(super) padding: u32,
+    pub(super) key: u64,
+    pub(super) value: u64,
+    pub(super) flags: u64,
+}
+
+// SAFETY: integers without padding between or behind them.
+unsafe impl Attr for OneAttr {}
 
 /// Calls the kernel.
 ///

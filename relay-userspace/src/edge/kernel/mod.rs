@@ -3,6 +3,7 @@
 
 mod attach;
 mod bpf;
+mod drive;
 mod drop_log;
 mod earlier;
 mod error;
@@ -32,6 +33,7 @@ use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
 
+pub use drive::{Answer, Drive, Program};
 pub use drop_log::DropLog;
 pub use error::AttachError;
 pub use probe::{Outcome, Probe};

@@ -2,12 +2,13 @@
 //! nowhere, pinned nowhere.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::{TestRun, TestRunOptions};
 
-use super::{AttachError, KernelFilter, load};
+use super::{AttachError, KernelFilter, Program, load};
 use crate::edge::filter::MapSizes;
 
 /// The verified program and its maps, for tests and benchmarks.
@@ -37,6 +38,12 @@ impl Probe {
         let (maps, program_id) = (loaded.maps, loaded.program_id);
         let filter = KernelFilter { maps, program_id, site: None };
         Ok(Self { filter, ebpf: loaded.ebpf })
+    }
+
+    /// The program itself, for a [`Drive`](super::Drive).
+    pub fn program(&mut self) -> io::Result<Program> {
+        let fd = load::program(&mut self.ebpf).fd().map_err(io::Error::other)?;
+        Program::of(fd.as_fd())
     }
 
     /// Runs the program on a frame, so many times. The kernel wants at least the 14 bytes of an

@@ -10,7 +10,7 @@ use relay_common::control::Kind;
 use relay_common::entry::Entry;
 use relay_common::parse::{Family, Source};
 
-use super::bpf::{self, Attr, Command};
+use super::bpf::{self, Attr, Command, OneAttr};
 
 /// Entries that go through one system call. Larger batches save nothing, and hold locks longer.
 const BATCH: usize = 4_096;
@@ -26,15 +26,6 @@ pub(super) struct Table {
 }
 
 #[repr(C)]
-struct OneAttr {
-    map: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-#[repr(C)]
 struct BatchAttr {
     from: u64,
     to: u64,
@@ -47,8 +38,6 @@ struct BatchAttr {
 }
 
 // SAFETY: integers without padding between or behind them.
-unsafe impl Attr for OneAttr {}
-// SAFETY: as above.
 unsafe impl Attr for BatchAttr {}
 
 impl Table {
