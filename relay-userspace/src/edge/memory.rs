@@ -9,6 +9,7 @@ use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
+use relay_common::touch::Touch;
 use relay_common::verdict::{self, Lists, Verdict};
 
 use super::filter::{Attachment, Filter, FilterError, MapSizes, Mode, Modes, family_of, source_of};
@@ -239,8 +240,8 @@ impl At<'_> {
 }
 
 impl Lists for At<'_> {
-    fn touched(&self, _source: &Source) -> bool {
-        true
+    fn touched(&self, _source: &Source) -> Touch {
+        Touch::ANY
     }
 
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
