@@ -6,7 +6,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::Ebpf;
+use aya::maps::RingBuf;
 use aya::programs::{TestRun, TestRunOptions};
+
+use relay_common::event::Event;
+use relay_common::layout;
 
 use super::{AttachError, KernelFilter, Program, load};
 use crate::edge::filter::MapSizes;
@@ -48,6 +52,25 @@ impl Probe {
     pub fn program(&mut self) -> io::Result<Program> {
         let fd = load::program(&mut self.ebpf).fd().map_err(io::Error::other)?;
         Program::of(fd.as_fd())
+    }
+
+    /// Takes what the program has told since the last time.
+    ///
+    /// # Errors
+    /// The buffer cannot be opened, or what is in it is no event.
+    pub fn events(&mut self) -> io::Result<Vec<Event>> {
+        let map = self.ebpf.map_mut(layout::EVENTS).expect("the object has every map");
+        let mut buffer = RingBuf::try_from(map).map_err(io::Error::other)?;
+        let mut events = Vec::new();
+        while let Some(item) = buffer.next() {
+            let words: Vec<u64> = item
+                .chunks_exact(8)
+                .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))
+                .collect();
+            let event = words.try_into().ok().and_then(Event::from_words);
+            events.push(event.ok_or(io::ErrorKind::InvalidData)?);
+        }
+        Ok(events)
     }
 
     /// Runs the program on a frame, so many times. The kernel wants at least the 14 bytes of an
