@@ -9,7 +9,7 @@ use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::totals::Counter;
 
 use crate::frames::{
-    AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, ICMPV6, ROUTING, TCP, UDP,
+    AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, ICMPV6, ROUTING, UDP,
 };
 use crate::oracle::{Checked, Line};
 

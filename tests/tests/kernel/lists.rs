@@ -168,7 +168,7 @@ impl Checked {
         }
     }
 
-    /// As it was at the beginning, but for what was counted.
+    /// As it was at the beginning.
     fn forgets(&mut self) {
         for (list, prefix, _) in std::mem::take(&mut self.lines).rows {
             self.probe.filter.remove(list, prefix).unwrap();
@@ -177,6 +177,7 @@ impl Checked {
             .into_iter()
             .for_each(|deed| self.does(deed));
         assert_eq!(self.probe.filter.entries(List::Deny).unwrap(), []);
+        self.counts_anew();
     }
 }
 

@@ -83,6 +83,14 @@ impl Checked {
         due.drops
     }
 
+    /// Counts from here on.
+    pub(crate) fn counts_anew(&mut self) {
+        self.expected = self.probe.filter.totals().unwrap();
+        for (rule, _) in self.hits.drain() {
+            self.probe.filter.reset_rule(rule).unwrap();
+        }
+    }
+
     /// What the program counted is what was expected of it, counter by counter and rule by rule.
     pub(crate) fn counted(&self) -> Totals {
         let counted = self.probe.filter.totals().unwrap();
