@@ -18,3 +18,17 @@ fn probe() -> Probe {
     let sizes = MapSizes { allow: 1_024, deny: 1_024, feeds_allow: 1_024, feeds_deny: 1_024 };
     Probe::load(sizes).unwrap_or_else(|error| panic!("{error}"))
 }
+
+/// The verifier bears a million instructions (BPF_COMPLEXITY_LIMIT_INSNS), counted along every path
+/// that it follows. Far below, so that another kernel's verifier bears the program, too.
+#[test]
+fn the_verifier_has_room_left() {
+    for log_drops in [false, true] {
+        let sizes = MapSizes { allow: 1, deny: 1, ..MapSizes::default() };
+        let mut probe =
+            Probe::load_with(sizes, log_drops).unwrap_or_else(|error| panic!("{error}"));
+        let verified = probe.verified().unwrap_or(0);
+        eprintln!("lines for drops {log_drops}: {verified} instructions verified");
+        assert!(verified < 300_000, "{verified} with lines for drops {log_drops}");
+    }
+}

@@ -38,7 +38,12 @@ const XDP_PASS: u32 = 2;
 impl Probe {
     /// Loads the program with maps of its own.
     pub fn load(sizes: MapSizes) -> Result<Self, AttachError> {
-        let loaded = load::fresh(sizes)?;
+        Self::load_with(sizes, false)
+    }
+
+    /// Loads the program, perhaps with the lines for dropped packets in it.
+    pub fn load_with(sizes: MapSizes, log_drops: bool) -> Result<Self, AttachError> {
+        let loaded = load::fresh(sizes, log_drops)?;
         let filter = KernelFilter {
             maps: loaded.maps,
             program_id: loaded.program_id,
@@ -46,6 +51,12 @@ impl Probe {
             adopted: false,
         };
         Ok(Self { filter, ebpf: loaded.ebpf })
+    }
+
+    /// How many instructions the verifier went through; a million is the most it bears. `None` on
+    /// kernels before 5.16, which do not say.
+    pub fn verified(&mut self) -> Option<u32> {
+        load::program(&mut self.ebpf).info().ok()?.verified_instruction_count()
     }
 
     /// The program itself, for a [`Drive`](super::Drive).
