@@ -7,7 +7,7 @@
 //! hash, and one for prefixes, which costs the dearer ones in tries.
 //!
 //! IPv6 has too many networks for that. An entry marks a hash of its first bits, as many as the
-//! next of [`V6_LENGTHS`] says; a source looks at each of them. Each mark is [`V6_BITS`] bits of one
+//! next of [`V6_LENGTHS`] says; a source looks at each of them. Each mark is four bits of one
 //! word (a Bloom filter in blocks: Putze, Sanders and Singler, Cache-, Hash- and Space-Efficient
 //! Bloom Filters, 2007). An entry shorter than the shortest length marks every network of that
 //! length in it, down to [`V6_SHORTEST`]; below that it makes every IPv6 source look
@@ -21,9 +21,13 @@ pub const WORDS: u32 = 1 << WORDS_LOG2;
 const WORDS_LOG2: u32 = 19;
 
 /// How many of an address's first bits are hashed, longest first; the longest is a host's.
+///
+/// Of honest sources in 60,000 networks (/32) beside a million entries there (90 % hosts; prefixes
+/// /48 50 %, /32 13 %, /56 and /44 10 %, /40 8 %, /36 4 %, others 5 %), these let 0.6 % look for
+/// nothing. One bit for 64 and 32 let 78 % look; for 64, 48, 40 and 32, 27 %, and a fourth load.
 pub const V6_LENGTHS: [u8; 3] = [64, 44, 36];
 /// Bits of a mark.
-pub const V6_BITS: u32 = 3;
+const V6_BITS: u32 = 4;
 /// The shortest entry that leaves marks: at most 2^16 of them.
 pub const V6_SHORTEST: u8 = 20;
 
@@ -94,7 +98,11 @@ impl V6Mark {
         let word = (product >> (64 - WORDS_LOG2)) as u32;
         // The bits that chose the word must not choose those in it as well.
         let rest = product ^ (product >> 29);
-        let bits = (1 << (rest & 63)) | (1 << ((rest >> 6) & 63)) | (1 << ((rest >> 12) & 63));
+        let (mut bits, mut i) = (0, 0);
+        while i < V6_BITS {
+            bits |= 1 << ((rest >> (6 * i)) & 63);
+            i += 1;
+        }
         Self { word, bits }
     }
 }
@@ -229,6 +237,6 @@ mod tests {
         let last = words(marks_v4(u32::MAX, 32, Kind::Hosts)).unwrap();
         assert_eq!(last, HashMap::from([(WORDS - 1, 1 << 31)]));
         let most = words(marks_v6(0xffff << 48, V6_SHORTEST)).unwrap();
-        assert!(most.values().map(|word| word.count_ones()).sum::<u32>() > 3 * 60_000);
+        assert!(most.values().map(|word| word.count_ones()).sum::<u32>() > 3 * 65_536);
     }
 }

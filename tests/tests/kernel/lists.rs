@@ -49,16 +49,16 @@ enum Deed {
 
 fn prefix() -> impl Strategy<Value = IpNet> {
     let special = prop::sample::select(vec![0u8, 12, 19, 20, 24, 29, 32, 36, 44, 48, 63, 64, 65]);
-    let len = prop_oneof![2 => special, 1 => 0u8..=128, 2 => Just(128)];
+    let len = prop_oneof![
+        2 => special.prop_map(Some),
+        1 => (0u8..=128).prop_map(Some),
+        // What a ban covers.
+        2 => Just(None),
+    ];
     (prop::sample::select(SOURCES.to_vec()), len).prop_map(|(source, len)| {
         let source: IpAddr = source.parse().unwrap();
-        let bits = if source.is_ipv4() { 32 } else { 128 };
-        // A denied IPv6 host is a /64: as frequent as an IPv4 one.
-        let len = if bits == 128 && len == 128 && source.to_string().len() % 2 == 0 {
-            64
-        } else {
-            len.min(bits)
-        };
+        let family = relay_common::parse::Source::from(source).family();
+        let len = len.map_or(family.host_len(), |len| len.min(family.bits()));
         IpNet::new(source, len).unwrap().trunc()
     })
 }
