@@ -3,6 +3,7 @@
 
 use crate::entry::Scope;
 use crate::parse::Family;
+use crate::touch::Touch;
 
 /// What a table of entries holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +130,13 @@ impl Control {
     #[inline(always)]
     pub const fn every_v6_looks(self) -> bool {
         self.has(V6_LOOKS)
+    }
+
+    /// What a source must ask by its marks, and by what leaves none.
+    #[inline(always)]
+    pub const fn widened(self, touch: Touch, family: Family) -> Touch {
+        let everything = matches!(family, Family::V6) && self.every_v6_looks();
+        Touch { prefixes: touch.prefixes | everything, ..touch }
     }
 
     pub const fn with_every_v6_looks(self, on: bool) -> Self {

@@ -3,11 +3,12 @@
 use crate::control::{Control, Kind, Table};
 use crate::entry::{Entry, List, Reason, Scope};
 use crate::parse::{Packet, Source};
+use crate::touch::Touch;
 
 /// The tables and the time, as the kernel maps, a userspace copy or a test's own oracle has them.
 pub trait Lists {
-    /// Whether an entry of any table may cover the source. True may be wrong, false may not.
-    fn touched(&self, source: &Source) -> bool;
+    /// Which tables may have an entry that covers the source.
+    fn touched(&self, source: &Source) -> Touch;
 
     /// The denial of exactly the source's own unit ([`Kind::Hosts`]).
     fn host(&self, table: Table, source: &Source) -> Option<Entry>;
@@ -74,10 +75,14 @@ pub fn decide<L: Lists>(lists: &L, control: Control, packet: &Packet) -> Verdict
     if !control.guarded().intersects(packet.class) {
         return Verdict::Unguarded;
     }
-    if !control.uses_any(packet.source.family()) || !lists.touched(&packet.source) {
+    if !control.uses_any(packet.source.family()) {
         return Verdict::Clean;
     }
-    let asked = Asked { lists, control, packet };
+    let touch = lists.touched(&packet.source);
+    if touch.is_none() {
+        return Verdict::Clean;
+    }
+    let asked = Asked { lists, control, packet, touch };
     let mut findings = Findings::NONE;
     if asked.allowed(&mut findings) {
         return Verdict::Allowed(findings.decided);
@@ -113,12 +118,17 @@ struct Asked<'a, L> {
     lists: &'a L,
     control: Control,
     packet: &'a Packet,
+    touch: Touch,
 }
 
 impl<L: Lists> Asked<'_, L> {
     #[inline(always)]
     fn uses(&self, table: Table, kind: Kind) -> bool {
-        self.control.uses(table, kind, self.packet.source.family())
+        let is_touched = match kind {
+            Kind::Hosts => self.touch.hosts,
+            Kind::Allow | Kind::Deny => self.touch.prefixes,
+        };
+        is_touched && self.control.uses(table, kind, self.packet.source.family())
     }
 
     #[inline(always)]
@@ -279,14 +289,17 @@ mod tests {
 
     /// What hash and tries do.
     impl Lists for Model {
-        fn touched(&self, source: &Source) -> bool {
+        fn touched(&self, source: &Source) -> Touch {
             let address = Self::address(source);
-            Table::ALL.into_iter().any(|table| {
-                let any = |list| {
-                    (0..=self.bits()).any(|len| self.get(table, list, address, len).is_some())
-                };
-                List::ALL.into_iter().any(any)
-            })
+            let any = |list, hosts: bool| {
+                let of_kind = |&len: &u8| hosts == (list == List::Deny && len == self.host_len());
+                Table::ALL.into_iter().any(|table| {
+                    let mut lens = (0..=self.bits()).filter(of_kind);
+                    lens.any(|len| self.get(table, list, address, len).is_some())
+                })
+            };
+            let prefixes = any(List::Allow, false) || any(List::Deny, false);
+            Touch { hosts: any(List::Deny, true), prefixes }
         }
 
         fn host(&self, table: Table, source: &Source) -> Option<Entry> {
@@ -432,8 +445,8 @@ mod tests {
     fn a_list_that_lies_about_its_lengths_ends_the_walk() {
         struct Liar;
         impl Lists for Liar {
-            fn touched(&self, _: &Source) -> bool {
-                true
+            fn touched(&self, _: &Source) -> Touch {
+                Touch::ANY
             }
             fn host(&self, _: Table, _: &Source) -> Option<Entry> {
                 None
@@ -453,8 +466,8 @@ mod tests {
     fn the_clock_is_not_read_for_entries_that_never_expire() {
         struct Timeless;
         impl Lists for Timeless {
-            fn touched(&self, _: &Source) -> bool {
-                true
+            fn touched(&self, _: &Source) -> Touch {
+                Touch::ANY
             }
             fn host(&self, _: Table, _: &Source) -> Option<Entry> {
                 None

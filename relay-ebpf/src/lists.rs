@@ -1,6 +1,5 @@
 //! The tables of entries, the map of touched sources, and the clock that entries expire by.
 
-use core::cell::Cell;
 use core::ffi::c_void;
 use core::ptr;
 
@@ -13,8 +12,8 @@ use aya_ebpf::maps::{Array, HashMap};
 use relay_common::control::{Control, Slot, Table};
 use relay_common::entry::{Entry, List};
 use relay_common::layout;
-use relay_common::parse::Source;
-use relay_common::touch;
+use relay_common::parse::{Family, Source};
+use relay_common::touch::{self, Touch};
 use relay_common::verdict::{Lists, Step};
 
 use crate::clock;
@@ -61,23 +60,16 @@ pub(crate) fn control() -> Control {
     CONTROL.get(0).map_or(Control::default(), |&word| Control::from_word(word))
 }
 
-/// The kernel's tables, with the clock read at most once a packet.
+/// The kernel's tables, as one packet sees them.
 pub(crate) struct Tables {
     control: Control,
-    /// 0 = not read yet.
-    now_s: Cell<u32>,
 }
 
 impl Tables {
     #[inline(always)]
     pub(crate) fn under(control: Control) -> Self {
-        Self { control, now_s: Cell::new(0) }
+        Self { control }
     }
-}
-
-#[inline(always)]
-fn is_set(words: &Array<u64>, bit: touch::Bit) -> bool {
-    words.get(bit.word()).is_some_and(|word| word & bit.mask() != 0)
 }
 
 /// The first 64 bits.
@@ -88,16 +80,15 @@ fn network(ip: &[u8; 16]) -> [u8; 8] {
 
 impl Lists for Tables {
     #[inline(always)]
-    fn touched(&self, source: &Source) -> bool {
-        match source {
-            Source::V4(ip) => is_set(&TOUCHED_V4, touch::v4(u32::from_be_bytes(*ip))),
-            Source::V6(ip) => {
-                let [long, short] = touch::v6(u64::from_be_bytes(network(ip)));
-                self.control.every_v6_looks()
-                    || is_set(&TOUCHED_V6, long)
-                    || is_set(&TOUCHED_V6, short)
-            }
-        }
+    fn touched(&self, source: &Source) -> Touch {
+        let touch = touch::of(source, |family, index| {
+            let words = match family {
+                Family::V4 => &TOUCHED_V4,
+                Family::V6 => &TOUCHED_V6,
+            };
+            words.get(index).map_or(0, |&word| word)
+        });
+        self.control.widened(touch, source.family())
     }
 
     #[inline(always)]
@@ -161,9 +152,6 @@ impl Lists for Tables {
 
     #[inline(always)]
     fn now_s(&self) -> u32 {
-        if self.now_s.get() == 0 {
-            self.now_s.set((clock::boot_ns() / 1_000_000_000) as u32);
-        }
-        self.now_s.get()
+        clock::boot_s()
     }
 }

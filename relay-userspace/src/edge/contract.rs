@@ -1,6 +1,8 @@
 //! What every [`Filter`] must do, as one suite: run over the memory filter by this crate's tests,
 //! and over the kernel's maps by the tests crate, which has root and namespaces.
 
+mod many;
+
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::layout::{self, RuleHits};
@@ -17,7 +19,7 @@ pub type Make<'a> = &'a mut dyn FnMut(MapSizes) -> Box<dyn Filter>;
 /// # Panics
 /// Where the filter breaks the contract.
 pub fn check(make: Make<'_>) {
-    let parts: [fn(Make<'_>); 9] = [
+    let parts: [fn(Make<'_>); 15] = [
         puts_gets_and_removes_exactly,
         replaces_in_place,
         truncates_to_the_network,
@@ -27,6 +29,12 @@ pub fn check(make: Make<'_>) {
         walks_past_the_expired_and_the_out_of_scope,
         ignores_unguarded_traffic,
         counts_by_rule,
+        many::puts_many_at_once,
+        many::a_full_list_takes_replacements_at_once,
+        many::a_generation_is_in_force_when_it_was_flipped,
+        many::a_generation_is_cleared_in_steps,
+        many::marks_are_made_anew,
+        many::observes_instead_of_dropping,
     ];
     for part in parts {
         part(make);

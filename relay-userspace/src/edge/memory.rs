@@ -10,6 +10,7 @@ use relay_common::event::{Event, Fate};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::{Family, Packet, Source};
 use relay_common::totals::{Counter, Totals};
+use relay_common::touch::Touch;
 use relay_common::verdict::{self, Lists, Verdict};
 
 use super::events::source::{self, EventSource, Teller, Told};
@@ -284,8 +285,8 @@ impl At<'_> {
 }
 
 impl Lists for At<'_> {
-    fn touched(&self, _source: &Source) -> bool {
-        true
+    fn touched(&self, _source: &Source) -> Touch {
+        Touch::ANY
     }
 
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {

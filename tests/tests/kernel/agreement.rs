@@ -3,14 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use postern::edge::clock::boottime_s;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::totals::Counter;
 
 use crate::frames::{
-    AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, ICMPV6, ROUTING, TCP, UDP,
+    AUTHENTICATION, DESTINATION, FRAGMENT, Frame, HOP_BY_HOP, ICMPV6, ROUTING, UDP,
 };
 use crate::oracle::{Checked, Line};
 
@@ -181,57 +180,6 @@ fn a_chain_of_nested_expired_prefixes_hides_nothing() {
         assert!(checked.frame(&frame.bytes(), &frame));
         checked.finish();
     }
-}
-
-/// Prefixes that overlap: all within a few bits of one another.
-fn prefix() -> impl Strategy<Value = IpNet> {
-    let v4 = (0u32..8, 0u8..=32).prop_map(|(host, len)| {
-        IpNet::new(IpAddr::from((0xc000_0200 | host).to_be_bytes()), len).unwrap().trunc()
-    });
-    let v6 = (0u128..8, 0u8..=128).prop_map(|(host, len)| {
-        let base = 0x2001_0db8_u128 << 96;
-        IpNet::new(IpAddr::from((base | host).to_be_bytes()), len).unwrap().trunc()
-    });
-    prop_oneof![v4, v6]
-}
-
-fn entry_line(now_s: u32) -> impl Strategy<Value = Line> {
-    // Expiry far from now on either side: the clock goes on while the test runs.
-    let expires = prop_oneof![Just(0), Just(1), Just(now_s + 100_000)];
-    (any::<bool>(), prefix(), expires, 0u8..16, 0u8..9, 0u32..9).prop_map(
-        |(allow, prefix, expires_s, scope, reason, rule)| {
-            let list = if allow { List::Allow } else { List::Deny };
-            let (scope, prefix_len) = (Scope::from_bits(scope), prefix.prefix_len());
-            let observed = Scope::NONE;
-            (list, prefix, Entry { expires_s, rule, reason, scope, observed, prefix_len })
-        },
-    )
-}
-
-#[test]
-fn random_lists_and_sources() {
-    let now_s = boottime_s();
-    let lists = (proptest::collection::vec(entry_line(now_s), 0..24), 0u8..16);
-    let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
-    runner
-        .run(&lists, |(mut lines, guarded)| {
-            // As in the maps, the last line for a prefix holds.
-            let mut seen = std::collections::HashSet::new();
-            lines.reverse();
-            lines.retain(|(list, prefix, _)| seen.insert((*list, *prefix)));
-            let mut checked = Checked::new(lines, Scope::from_bits(guarded));
-            for host in 0..8u8 {
-                for source in [format!("192.0.2.{host}"), format!("2001:db8::{host}")] {
-                    for (port, protocol) in [(25, TCP), (587, TCP), (22, TCP), (25, UDP)] {
-                        let frame = Frame { protocol, ..Frame::tcp(ip(&source), port) };
-                        checked.frame(&frame.bytes(), &frame);
-                    }
-                }
-            }
-            checked.finish();
-            Ok(())
-        })
-        .unwrap();
 }
 
 #[test]

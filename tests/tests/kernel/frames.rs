@@ -18,6 +18,8 @@ pub(crate) struct Frame {
     pub(crate) source: IpAddr,
     pub(crate) protocol: u8,
     pub(crate) port: u16,
+    /// The TCP flags: SYN is 2.
+    pub(crate) flags: u8,
     /// IPv4 only: the header's length in words as it claims; options of that size are written.
     pub(crate) ihl: u8,
     /// The version's nibble, when it is not the family's own.
@@ -36,6 +38,7 @@ impl Frame {
             source,
             protocol: TCP,
             port,
+            flags: 0x02,
             ihl: 5,
             version: None,
             fragment_offset: 0,
@@ -61,7 +64,7 @@ impl Frame {
         }
         out.extend(40_000u16.to_be_bytes());
         out.extend(self.port.to_be_bytes());
-        out.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+        out.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
         out
     }
 

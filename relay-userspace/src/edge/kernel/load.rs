@@ -33,8 +33,8 @@ pub(super) struct Loaded {
 }
 
 /// Loads with maps of its own.
-pub(super) fn fresh(sizes: MapSizes) -> Result<Loaded, AttachError> {
-    let mut ebpf = object(sizes, &[], false)?;
+pub(super) fn fresh(sizes: MapSizes, log_drops: bool) -> Result<Loaded, AttachError> {
+    let mut ebpf = object(sizes, &[], log_drops)?;
     let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
     Ok(Loaded { ebpf, maps, program_id })

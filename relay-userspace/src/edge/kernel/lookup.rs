@@ -5,13 +5,12 @@ use std::io;
 
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List};
-use relay_common::parse::Source;
-use relay_common::touch;
+use relay_common::parse::{Family, Source};
+use relay_common::touch::{self, Touch};
 use relay_common::verdict::Lists;
 
 use super::maps::Maps;
 use super::table::address;
-use super::words::Words;
 
 /// The maps at one moment, for the verdict's own walk. The first error ends it, and is kept.
 pub(super) struct At<'a> {
@@ -39,18 +38,12 @@ impl At<'_> {
 }
 
 impl Lists for At<'_> {
-    fn touched(&self, source: &Source) -> bool {
-        let is_set = |words: &Words, bit: touch::Bit| words.get(bit.word()) & bit.mask() != 0;
-        match *source {
-            Source::V4(octets) => {
-                is_set(&self.maps.touched_v4, touch::v4(u32::from_be_bytes(octets)))
-            }
-            Source::V6(octets) => {
-                let network = (u128::from_be_bytes(octets) >> 64) as u64;
-                self.control.every_v6_looks()
-                    || touch::v6(network).iter().any(|&bit| is_set(&self.maps.touched_v6, bit))
-            }
-        }
+    fn touched(&self, source: &Source) -> Touch {
+        let touch = touch::of(source, |family, index| match family {
+            Family::V4 => self.maps.touched_v4.get(index),
+            Family::V6 => self.maps.touched_v6.get(index),
+        });
+        self.control.widened(touch, source.family())
     }
 
     fn host(&self, side: Side, source: &Source) -> Option<Entry> {

@@ -47,7 +47,7 @@ impl fmt::Debug for Maps {
 }
 
 /// Where a list's entry of this prefix stands: hosts that are denied have a table of their own.
-fn kind_of(list: List, prefix: IpNet) -> Kind {
+pub(super) fn kind_of(list: List, prefix: IpNet) -> Kind {
     match list {
         List::Allow => Kind::Allow,
         List::Deny if prefix.prefix_len() == family_of(&prefix).host_len() => Kind::Hosts,
@@ -132,7 +132,7 @@ impl Maps {
         let prefix = prefix.trunc();
         let (kind, family) = (kind_of(list, prefix), family_of(&prefix));
         let entry = Entry { prefix_len: prefix.prefix_len(), ..entry };
-        self.touch(prefix);
+        self.touch(kind, prefix);
         self.use_table(Place::Rows, kind, family);
         let result = self.table(Place::Rows, kind, family).put(prefix, entry);
         result.map_err(|error| self.put_error(error, Place::Rows, kind, family))
@@ -175,7 +175,7 @@ impl Maps {
                 if of_table.is_empty() {
                     continue;
                 }
-                of_table.iter().for_each(|&(prefix, _)| self.touch(prefix));
+                of_table.iter().for_each(|&(prefix, _)| self.touch(kind, prefix));
                 if place == Place::Rows {
                     self.use_table(place, kind, family);
                 }

@@ -6,7 +6,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::Ebpf;
+use aya::maps::RingBuf;
 use aya::programs::{TestRun, TestRunOptions};
+
+use relay_common::event::Event;
+use relay_common::layout;
 
 use super::{AttachError, KernelFilter, Program, load};
 use crate::edge::filter::MapSizes;
@@ -34,16 +38,46 @@ const XDP_PASS: u32 = 2;
 impl Probe {
     /// Loads the program with maps of its own.
     pub fn load(sizes: MapSizes) -> Result<Self, AttachError> {
-        let loaded = load::fresh(sizes)?;
+        Self::load_with(sizes, false)
+    }
+
+    /// Loads the program, perhaps with the lines for dropped packets in it.
+    pub fn load_with(sizes: MapSizes, log_drops: bool) -> Result<Self, AttachError> {
+        let loaded = load::fresh(sizes, log_drops)?;
         let (maps, program_id) = (loaded.maps, loaded.program_id);
         let filter = KernelFilter { maps, program_id, site: None };
         Ok(Self { filter, ebpf: loaded.ebpf })
+    }
+
+    /// How many instructions the verifier went through; a million is the most it bears. `None` on
+    /// kernels before 5.16, which do not say.
+    pub fn verified(&mut self) -> Option<u32> {
+        load::program(&mut self.ebpf).info().ok()?.verified_instruction_count()
     }
 
     /// The program itself, for a [`Drive`](super::Drive).
     pub fn program(&mut self) -> io::Result<Program> {
         let fd = load::program(&mut self.ebpf).fd().map_err(io::Error::other)?;
         Program::of(fd.as_fd())
+    }
+
+    /// Takes what the program has told since the last time.
+    ///
+    /// # Errors
+    /// The buffer cannot be opened, or what is in it is no event.
+    pub fn events(&mut self) -> io::Result<Vec<Event>> {
+        let map = self.ebpf.map_mut(layout::EVENTS).expect("the object has every map");
+        let mut buffer = RingBuf::try_from(map).map_err(io::Error::other)?;
+        let mut events = Vec::new();
+        while let Some(item) = buffer.next() {
+            let words: Vec<u64> = item
+                .chunks_exact(8)
+                .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))
+                .collect();
+            let event = words.try_into().ok().and_then(Event::from_words);
+            events.push(event.ok_or(io::ErrorKind::InvalidData)?);
+        }
+        Ok(events)
     }
 
     /// Runs the program on a frame, so many times. The kernel wants at least the 14 bytes of an

@@ -170,7 +170,13 @@ impl Table {
                 values.extend(entry.to_bytes());
             }
             let mut attr = BatchAttr::of(&mut keys, &mut values, chunk.len());
-            self.batch(Command::MapUpdateBatch, &mut attr)?;
+            match self.batch(Command::MapUpdateBatch, &mut attr) {
+                // What only replaces has its room, though an older kernel sees none.
+                Err(error) if is_full(&error) => {
+                    chunk.iter().try_for_each(|&(prefix, entry)| self.put(prefix, entry))?;
+                }
+                result => result?,
+            }
         }
         Ok(())
     }

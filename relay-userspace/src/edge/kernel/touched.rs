@@ -6,13 +6,13 @@ use relay_common::entry::List;
 use relay_common::parse::Family;
 use relay_common::touch::{self, Marks};
 
-use super::maps::Maps;
+use super::maps::{Maps, kind_of};
 use crate::edge::filter::FilterError;
 
 impl Maps {
     /// Lets every source that a prefix covers look.
-    pub(super) fn touch(&self, prefix: IpNet) {
-        let everything = !each_word(prefix, |family, word, bits| match family {
+    pub(super) fn touch(&self, kind: Kind, prefix: IpNet) {
+        let everything = !each_word(kind, prefix, |family, word, bits| match family {
             Family::V4 => self.touched_v4.mark(word, bits),
             Family::V6 => self.touched_v6.mark(word, bits),
         });
@@ -30,11 +30,13 @@ impl Maps {
         let words = touch::WORDS as usize;
         let (mut v4, mut v6) = (vec![0u64; words], vec![0u64; words]);
         let mut everything = false;
-        for (_, prefix) in prefixes {
-            everything |= !each_word(prefix.trunc(), |family, word, bits| match family {
-                Family::V4 => v4[word as usize] |= bits,
-                Family::V6 => v6[word as usize] |= bits,
-            });
+        for (list, prefix) in prefixes {
+            let prefix = prefix.trunc();
+            everything |=
+                !each_word(kind_of(list, prefix), prefix, |family, word, bits| match family {
+                    Family::V4 => v4[word as usize] |= bits,
+                    Family::V6 => v6[word as usize] |= bits,
+                });
         }
         for (map, words) in [(&self.touched_v4, v4), (&self.touched_v6, v6)] {
             for (index, word) in (0..).zip(words) {
@@ -57,9 +59,11 @@ impl Maps {
 
 /// Calls `mark` with the words that a prefix marks, and the bits in them. Says whether marks are
 /// enough.
-fn each_word(prefix: IpNet, mut mark: impl FnMut(Family, u32, u64)) -> bool {
+fn each_word(kind: Kind, prefix: IpNet, mut mark: impl FnMut(Family, u32, u64)) -> bool {
     let (family, marks) = match prefix {
-        IpNet::V4(net) => (Family::V4, touch::marks_v4(net.addr().to_bits(), net.prefix_len())),
+        IpNet::V4(net) => {
+            (Family::V4, touch::marks_v4(net.addr().to_bits(), net.prefix_len(), kind))
+        }
         IpNet::V6(net) => {
             let network = (net.addr().to_bits() >> 64) as u64;
             (Family::V6, touch::marks_v6(network, net.prefix_len()))

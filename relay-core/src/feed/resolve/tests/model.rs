@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Table};
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::parse::{Family, Packet, Source};
+use relay_common::touch::Touch;
 use relay_common::verdict::{Lists, Verdict, decide};
 
 use crate::feed::prefixes::{Builder, Prefixes};
@@ -101,8 +102,8 @@ fn address_of(source: &Source) -> IpAddr {
 }
 
 impl Lists for Tables {
-    fn touched(&self, _: &Source) -> bool {
-        true
+    fn touched(&self, _: &Source) -> Touch {
+        Touch::ANY
     }
 
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
