@@ -106,10 +106,10 @@ impl<F: Filter> Edge<F> {
         // Accepted, and not yet in force: its generation is being written, or waits for its turn.
         let digest = slot.meta.content.as_ref().map(|content| &content.digest);
         let in_force = self.feeds.in_force.iter().flat_map(|generation| &generation.parts);
-        let held = in_force.filter(|part| part.name == slot.feed.name).map(|part| &part.digest);
+        let mut held = in_force.filter(|part| part.name == slot.feed.name).map(|part| &part.digest);
         let observed_allowance = slot.feed.observe && slot.feed.list == List::Allow;
         let lives = slot.expires_s(now).is_some() && !observed_allowance;
-        if lives && slot.content.is_some() && held.last() != digest {
+        if lives && slot.content.is_some() && held.next() != digest {
             let of = slot.entries().0 + slot.entries().1;
             let done = self.feeds.publication.as_ref().map_or(0, |publication| publication.filled);
             return (
