@@ -1,5 +1,7 @@
 //! The command line as typed.
 
+mod watching;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use relay_common::entry::Scope;
 
 use crate::edge::lines::parse_ttl;
+pub use watching::{EventsArgs, TopArgs};
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -291,26 +294,6 @@ pub enum ListCommand {
     },
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub struct EventsArgs {
-    /// Go on as they come, until Ctrl-C
-    #[arg(long, short)]
-    pub follow: bool,
-    /// Begin with so many of the latest; all that are kept (1000) without it, or 10 with --follow
-    #[arg(long, short = 'n', value_name = "N")]
-    pub last: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub struct TopArgs {
-    /// How often the figures are asked for
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
-    pub interval: Duration,
-    /// Print one snapshot, as text or with --json; needs no terminal
-    #[arg(long)]
-    pub once: bool,
-}
-
 #[derive(Debug, Subcommand)]
 pub enum FeedCommand {
     /// Show the feeds, and how each is
@@ -390,12 +373,6 @@ pub enum AccountCommand {
     Enable { name: String },
     /// Remove an account
     Delete { name: String },
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let sensible = Duration::from_millis(100)..=Duration::from_secs(3600);
-    if sensible.contains(&interval) { Ok(interval) } else { Err("write 100ms to 1h".to_owned()) }
 }
 
 fn scope(name: &str) -> Result<Scope, String> {

@@ -14,6 +14,7 @@ mod commit;
 pub mod contract;
 pub mod daemon;
 pub mod desired;
+mod enforce;
 pub mod events;
 mod feeds;
 pub mod filter;

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use relay_common::entry::{Entry, List, Scope};
+use relay_common::entry::List;
 use relay_core::ban::BanPolicy;
 use relay_core::ban::caps::Caps;
 use relay_core::ban::guardrails::Protected;
@@ -27,14 +26,12 @@ use super::sshd::SshSession;
 use super::store::{Key, Store, StoreError};
 use super::wanted::Desired;
 use crate::config::Feed;
-use crate::control::api::{Code, Health, Problem};
+use crate::control::api::{Health, Problem};
 
 /// A clock that moves by more than this against the time since boot was set by somebody.
 const CLOCK_STEP_MS: u128 = 1_500;
 /// After a failed write, how soon to try again.
-const RETRY_AFTER_MS: u64 = 5_000;
-/// Entries that are given to the filter at once.
-const BATCH_MAX: usize = 32_768;
+pub(super) const RETRY_AFTER_MS: u64 = 5_000;
 /// The longest sleep, so that a clock that was set and a lost interface are noticed.
 const WAKE_AFTER_MAX: Duration = Duration::from_millis(LOOK_EVERY_MS);
 
@@ -99,9 +96,9 @@ pub struct Edge<F> {
     /// The instant that stands for the boot, to count distances from.
     epoch: Instant,
     pub(super) started_s: u64,
-    pending: BTreeSet<Key>,
-    next_expiry_s: Option<u64>,
-    next_reconcile_ms: u64,
+    pub(super) pending: BTreeSet<Key>,
+    pub(super) next_expiry_s: Option<u64>,
+    pub(super) next_reconcile_ms: u64,
     /// No sweep before this, since the last one failed.
     sweep_not_before_ms: u64,
     offset_ms: i128,
@@ -197,111 +194,10 @@ impl<F: Filter> Edge<F> {
         self.pending.len() as u64
     }
 
-    /// Enforces what is on disk. A failure is not the request's: it is told, kept and retried.
-    pub(super) fn enforce(&mut self, committed: Committed, now: Now) -> Option<String> {
-        let guarded_before = self.guarded();
-        let mut keys = Vec::with_capacity(committed.updates.len());
-        for (key, claim) in committed.updates {
-            self.desired.set(key, claim);
-            keys.push(key);
-        }
-        let guarded = self.guarded();
-        let mut failure = None;
-        self.reset_rules(committed.recycled, &mut failure);
-        // Widened before an entry needs it, narrowed after the last that did is gone.
-        if guarded_before.union(guarded) != guarded_before {
-            self.guard(guarded_before.union(guarded), &mut failure);
-        }
-        let failed = self.write_all(&keys, now, &mut failure);
-        for key in &keys {
-            self.pending.remove(key);
-        }
-        self.pending.extend(failed);
-        if guarded_before.union(guarded) != guarded {
-            self.guard(guarded, &mut failure);
-        }
-        if failure.is_some() {
-            self.next_reconcile_ms = self.next_reconcile_ms.min(now.boot_ms + RETRY_AFTER_MS);
-        }
-        self.next_expiry_s = self.store.next_expiry_s().unwrap_or(Some(now.wall_s()));
-        failure.map(|error| {
-            format!("saved, but not yet enforced, and tried again in seconds: {error}")
-        })
-    }
-
-    fn reset_rules(&mut self, slots: Vec<u32>, failure: &mut Option<String>) {
-        for slot in slots {
-            let done = self.filter.reset_rule(slot);
-            self.note(done, failure);
-        }
-    }
-
-    /// Counts a refusal for want of room.
-    pub(super) fn note_full<T>(&mut self, done: Result<T, Problem>) -> Result<T, Problem> {
-        if let Err(problem) = &done
-            && problem.code == Code::Full
-        {
-            self.health.list_full += 1;
-        }
-        done
-    }
-
     /// Has lists and maps compared within seconds.
     pub(super) fn reconcile_soon(&mut self, now: Now) {
         let soon_ms = now.boot_ms.saturating_add(RETRY_AFTER_MS);
         self.next_reconcile_ms = self.next_reconcile_ms.min(soon_ms);
-    }
-
-    fn guard(&mut self, scope: Scope, failure: &mut Option<String>) {
-        let done = self.filter.set_guarded(scope);
-        self.note(done, failure);
-    }
-
-    fn note(&mut self, done: Result<(), FilterError>, failure: &mut Option<String>) {
-        if let Err(error) = done {
-            let is_full = matches!(error, FilterError::Full { .. });
-            let error = error.to_string();
-            // One of a run is enough for the log; the status has the count.
-            if failure.is_none() {
-                tracing::error!(%error, "writing the filter");
-            }
-            self.health.write_failures += 1;
-            self.health.list_full += u64::from(is_full);
-            self.health.last_failure = Some(error.clone());
-            failure.get_or_insert(error);
-        }
-    }
-
-    /// Writes one prefix as it should be now.
-    fn write(&mut self, (list, prefix): Key, now: Now) -> Result<(), FilterError> {
-        match self.desired.get((list, prefix)).and_then(|claim| claim.entry(prefix, now)) {
-            Some(entry) => self.filter.put(list, prefix, entry),
-            None => self.filter.remove(list, prefix).map(drop),
-        }
-    }
-
-    /// Writes prefixes as they should be now: many at once, and one by one where that fails, so
-    /// that each failure is known. Returns those that could not be written.
-    fn write_all(&mut self, keys: &[Key], now: Now, failure: &mut Option<String>) -> Vec<Key> {
-        let mut failed = Vec::new();
-        for keys in keys.chunk_by(|a, b| a.0 == b.0).flat_map(|keys| keys.chunks(BATCH_MAX)) {
-            let entry_of = |key: &Key| self.desired.get(*key)?.entry(key.1, now);
-            let puts = keys.iter().filter_map(|key| Some((key.1, entry_of(key)?)));
-            let puts: Vec<(IpNet, Entry)> = puts.collect();
-            let list = keys[0].0;
-            let all_put = puts.len() > 1 && self.filter.put_all(list, &puts).is_ok();
-            for &key in keys {
-                if all_put && self.desired.get(key).and_then(|it| it.entry(key.1, now)).is_some() {
-                    continue;
-                }
-                let done = self.write(key, now);
-                if done.is_err() {
-                    failed.push(key);
-                }
-                self.note(done, failure);
-            }
-        }
-        failed
     }
 
     /// Does what is due: rows that ended, a clock that was set, writes to be repeated, drift.
