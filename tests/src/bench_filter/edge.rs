@@ -6,20 +6,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use relay_common::parse::Family;
 
 use super::figure::{Bar, Line, Rounds, Table};
 use super::loading::peak_kib;
+use super::rules::{self, Folder};
+use super::sources::{DenyList, MILLION};
 use crate::process::until;
 use crate::world::World;
 
 const ROUNDS: usize = 3;
 const FEED: &str = "million";
 
-/// Refreshes from each of these files in turn: the first is loaded, the second replaces it.
-///
 /// # Errors
 /// No root or no BPF, or the edge refuses a list.
-pub(super) fn measure(lists: [&Path; 2]) -> Result<Vec<Table>> {
+pub(super) fn measure() -> Result<Vec<Table>> {
+    let folder = Folder::new()?;
+    let hosts = DenyList::hosts_only(Family::V4, MILLION);
+    let others = DenyList::other_hosts(Family::V4, MILLION);
+    let lists = [
+        folder.write("hosts", &rules::lines(&hosts))?,
+        folder.write("other-hosts", &rules::lines(&others))?,
+    ];
     let (mut load, mut replace) = (Rounds::default(), Rounds::default());
     let (mut idle, mut peak) = (Rounds::default(), Rounds::default());
     for _ in 0..ROUNDS {
@@ -33,7 +41,7 @@ pub(super) fn measure(lists: [&Path; 2]) -> Result<Vec<Table>> {
         let status = format!("/proc/{}/status", world.daemon_pid("edge")?);
         let mib = || peak_kib(Path::new(&status)).unwrap_or_default() as f64 / 1024.0;
         idle.push(mib());
-        for (list, seconds) in lists.into_iter().zip([&mut load, &mut replace]) {
+        for (list, seconds) in lists.iter().zip([&mut load, &mut replace]) {
             fs::copy(list, world.path("coming.txt"))?;
             fs::rename(world.path("coming.txt"), world.path("million.txt"))?;
             let started = Instant::now();
@@ -45,12 +53,12 @@ pub(super) fn measure(lists: [&Path; 2]) -> Result<Vec<Table>> {
         world.stop()?;
     }
     let refreshed = vec![
-        Line::new("first loaded", &load)?.against("from command to answer", &load, bar(2.0))?,
+        Line::new("first loaded", &load)?.bar(Bar::AtMost(2.0)),
         Line::new("replaced by another million", &replace)?,
     ];
     let memory = vec![
         Line::new("the edge before", &idle)?,
-        Line::new("the edge at most", &peak)?.against("in all", &peak, bar(150.0))?,
+        Line::new("the edge at most", &peak)?.bar(Bar::AtMost(150.0)),
     ];
     let title = "A feed of a million IPv4 hosts by `postern feed refresh --wait`: read, checked, \
                  kept on disk and put in force, the generation before cleared away";
@@ -63,8 +71,4 @@ pub(super) fn measure(lists: [&Path; 2]) -> Result<Vec<Table>> {
             lines: memory,
         },
     ])
-}
-
-fn bar(limit: f64) -> Option<Bar> {
-    Some(Bar::AtMost(limit))
 }

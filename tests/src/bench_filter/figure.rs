@@ -103,6 +103,11 @@ impl Bar {
         }
     }
 
+    fn write(self, figure: Spread, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.holds(figure) { "holds" } else { "MISSED" };
+        write!(f, " (bar {}: {:.2}, {verdict})", self.limit(), figure.median)
+    }
+
     fn limit(self) -> f64 {
         match self {
             Self::AtMost(limit) => limit,
@@ -115,6 +120,8 @@ impl Bar {
 pub(super) struct Line {
     name: String,
     figure: Spread,
+    /// What is asked of the figure itself.
+    bar: Option<Bar>,
     against: Vec<Against>,
 }
 
@@ -122,7 +129,12 @@ impl Line {
     /// # Errors
     /// Nothing was measured.
     pub(super) fn new(name: impl Into<String>, figure: &Rounds) -> Result<Self> {
-        Ok(Self { name: name.into(), figure: figure.spread()?, against: Vec::new() })
+        Ok(Self { name: name.into(), figure: figure.spread()?, bar: None, against: Vec::new() })
+    }
+
+    pub(super) fn bar(mut self, bar: Bar) -> Self {
+        self.bar = Some(bar);
+        self
     }
 
     /// Sets the figure against another, perhaps with a bar.
@@ -165,6 +177,8 @@ impl Table {
             json!({
                 "name": line.name,
                 "figure": line.figure.json(),
+                "bar": line.bar.map(Bar::limit),
+                "holds": line.bar.map(|bar| bar.holds(line.figure)),
                 "against": line.against.iter().map(against).collect::<Vec<_>>(),
             })
         };
@@ -182,10 +196,7 @@ impl fmt::Display for Against {
         write!(f, "{} {}", self.figure, self.what)?;
         match self.bar {
             None => Ok(()),
-            Some(bar) => {
-                let verdict = if bar.holds(self.figure) { "holds" } else { "MISSED" };
-                write!(f, " (bar {}: {:.2}, {verdict})", bar.limit(), self.figure.median)
-            }
+            Some(bar) => bar.write(self.figure, f),
         }
     }
 }
@@ -197,6 +208,9 @@ impl fmt::Display for Table {
         for line in &self.lines {
             let figure = line.figure.to_string();
             write!(f, "  {:width$}  {figure:>24}", line.name)?;
+            if let Some(bar) = line.bar {
+                bar.write(line.figure, f)?;
+            }
             for (index, against) in line.against.iter().enumerate() {
                 let before = if index == 0 { "   " } else { "; " };
                 write!(f, "{before}{against}")?;

@@ -1,7 +1,6 @@
 //! Loading a million entries, and replacing them by another million: ours, `nft -f` and
 //! `ipset restore`. Time, memory, and how long packets stand still meanwhile.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -12,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use relay_common::parse::Family;
 
-use super::edge;
 use super::figure::{Bar, Line, Rounds, Table};
 use super::loader::{CLEARED, ENFORCED, PARSED};
 use super::peers::{Peer, Peers};
@@ -83,10 +81,7 @@ pub(super) fn measure(peers: &mut Peers) -> Result<Vec<Table>> {
     let others = [(Peer::Nftables, "nft -f", &nft), (Peer::Ipset, "ipset restore", &ipset)];
     let others: Vec<_> =
         others.into_iter().filter(|(_, _, measured)| measured.load_s.spread().is_ok()).collect();
-    let mut tables = tables(&hosts, &mixed, &others)?;
-    let lists = [files.folder.path("hosts"), files.folder.path("other-hosts")];
-    tables.extend(edge::measure([&lists[0], &lists[1]])?);
-    Ok(tables)
+    tables(&hosts, &mixed, &others)
 }
 
 fn files() -> Result<Files> {
@@ -95,9 +90,7 @@ fn files() -> Result<Files> {
     let others = DenyList::other_hosts(Family::V4, MILLION);
     let mut mixed = DenyList::mixed(Family::V4, MILLION);
     for (name, list) in [("hosts", &hosts), ("other-hosts", &others), ("mixed", &mixed)] {
-        let mut text = String::new();
-        list.prefixes().iter().try_for_each(|prefix| writeln!(text, "{prefix}"))?;
-        folder.write(name, &text)?;
+        folder.write(name, &rules::lines(list))?;
     }
     let rule = "ip saddr @denied drop";
     folder.write("load.nft", &rules::nft_dropping(&rules::nft_set(&hosts), rule))?;
@@ -225,7 +218,7 @@ fn tables(hosts: &Ours, mixed: &Ours, others: &[(Peer, &str, &Measured)]) -> Res
         let line = line.against("from parsed to enforced", replace_enforce_s, bar(2.0))?;
         seconds.push(line.against("of CPU time for that", &ours.replace_enforce_cpu_s, None)?);
         let line = Line::new(format!("Postern, {what}"), &whole.memory_mib)?;
-        memory.push(line.against("in all", &whole.memory_mib, bar(150.0))?);
+        memory.push(line.bar(Bar::AtMost(150.0)));
         let line = Line::new(format!("before loading {what}"), &ours.idle_gap_ms)?;
         gaps.push(line.against("probes lost in all", &ours.lost, None)?);
         gaps.push(Line::new("while a generation is filled and put in force", &ours.fill_gap_ms)?);

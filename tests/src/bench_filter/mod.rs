@@ -39,6 +39,8 @@ pub enum Part {
     Mail,
     /// Seconds, memory and stalls of loading a million entries
     Load,
+    /// The same through the edge's own feeds
+    Edge,
 }
 
 /// All measurements; prints itself as tables.
@@ -67,6 +69,9 @@ pub fn run(parts: &[Part]) -> Result<Report> {
     }
     if wanted(Part::Load) {
         tables.extend(loading::measure(&mut peers)?);
+    }
+    if wanted(Part::Edge) {
+        tables.extend(edge::measure()?);
     }
     Ok(Report { peers, tables })
 }

@@ -43,6 +43,15 @@ pub(super) fn ipset_lines(name: &str, hosts: &DenyList) -> String {
     text
 }
 
+/// A prefix a line.
+pub(super) fn lines(list: &DenyList) -> String {
+    let mut text = String::new();
+    for prefix in list.prefixes() {
+        writeln!(text, "{prefix}").expect("a String takes every byte");
+    }
+    text
+}
+
 fn push_addresses(text: &mut String, hosts: &DenyList, before: &str, after: &str) {
     for prefix in hosts.prefixes() {
         write!(text, "{before}{}{after}", prefix.addr()).expect("a String takes every byte");
