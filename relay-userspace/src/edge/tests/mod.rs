@@ -130,7 +130,7 @@ impl Filter for Probe {
         self.with(|filter| filter.reset_rule(rule))
     }
     fn activate(&mut self) -> Result<(), FilterError> {
-        self.write(|filter| filter.activate())
+        self.with(|filter| filter.activate())
     }
     fn keep_attached(&mut self) -> Kept {
         self.with(|filter| filter.keep_attached())
