@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use aya::Ebpf;
-use aya::maps::RingBuf;
 use aya::programs::{TestRun, TestRunOptions};
 
 use relay_common::event::Event;
 use relay_common::layout;
 
+use super::events::Ring;
 use super::{AttachError, KernelFilter, Program, load};
+use crate::edge::events::source::EventSource;
 use crate::edge::filter::MapSizes;
 
 /// The verified program and its maps, for tests and benchmarks.
@@ -32,6 +33,8 @@ pub struct Outcome {
     pub duration: Duration,
 }
 
+/// More than the ring buffer has room for.
+const EVENTS_MAX: usize = layout::EVENT_BYTES as usize;
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
@@ -64,20 +67,13 @@ impl Probe {
     /// Takes what the program has told since the last time.
     ///
     /// # Errors
-    /// The buffer cannot be opened, or what is in it is no event.
+    /// The buffer cannot be read.
     pub fn events(&mut self) -> io::Result<Vec<Event>> {
-        let map = self.ebpf.map_mut(layout::EVENTS).expect("the object has every map");
-        let mut buffer = RingBuf::try_from(map).map_err(io::Error::other)?;
-        let mut events = Vec::new();
-        while let Some(item) = buffer.next() {
-            let words: Vec<u64> = item
-                .chunks_exact(8)
-                .map(|word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))
-                .collect();
-            let event = words.try_into().ok().and_then(Event::from_words);
-            events.push(event.ok_or(io::ErrorKind::InvalidData)?);
-        }
-        Ok(events)
+        let ring = self.filter.maps.events.take().expect("only this reads a probe's events");
+        let (mut ring, mut events) = (Ring(ring), Vec::new());
+        let read = ring.read(EVENTS_MAX, Duration::ZERO, &mut events);
+        self.filter.maps.events = Some(ring.0);
+        read.map(|()| events)
     }
 
     /// Runs the program on a frame, so many times. The kernel wants at least the 14 bytes of an
