@@ -157,7 +157,7 @@ fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<
     let mut world = World::new()?;
     world.start("")?;
     world.cli_ok(&["deny", "add", OTHER])?;
-    let hosts = world.pins.join("v2").join("eth0").join("HOSTS_V4");
+    let hosts = world.pins.join("v2").join("HOSTS_V4");
     let key = ["key", "203", "0", "113", "99"];
     // Never to expire, rule and reason 0, submission alone, /32.
     let other_scope = ["value", "0", "0", "0", "0", "0", "0", "0", "0", "0", "2", "32", "0"];
