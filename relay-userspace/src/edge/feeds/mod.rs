@@ -58,7 +58,10 @@ fn counter_of(feed: &Feed, lists: &mut Store, recycled: &mut Vec<u32>) -> u32 {
             slots.first().copied().unwrap_or(RULE_SLOT_OTHER)
         }
         Err(error) => {
-            tracing::error!(feed = feed.name, %error, "a feed has no counter of its own until the next start");
+            tracing::error!(
+                feed = feed.name, %error,
+                "a feed has no counter of its own until the next start"
+            );
             RULE_SLOT_OTHER
         }
     }

@@ -68,13 +68,13 @@ fn damage_is_said_and_the_file_is_read_anew_or_else_that_feed_alone_is_empty() {
             _ => fs::write(folder(&bench).join("a.json"), "{").unwrap(),
         }
         // Its file is read at the start: no packet slips through.
-        let mut bench = bench.again();
+        let bench = bench.again();
         assert!(bench.denied("192.0.2.9") && bench.denied("198.19.0.1"), "{damage}");
         assert!(bench.denied("203.0.113.9"), "{damage}");
         assert!(bench.why().contains("damaged"), "{damage}");
         fs::write(folder(&bench).join("a.cidr"), "192").unwrap();
         fs::remove_file(bench.dir.path().join("a")).unwrap();
-        let mut bench = bench.again();
+        let bench = bench.again();
         assert!(!bench.denied("192.0.2.9") && bench.denied("203.0.113.9"), "{damage}");
         assert_eq!(bench.report().state, FeedState::Empty, "{damage}");
     }
