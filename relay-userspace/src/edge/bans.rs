@@ -133,9 +133,7 @@ impl<F: Filter> Edge<F> {
     fn ban_guardrail(&self, prefix: IpNet, request: &BanRequest) -> Option<String> {
         let wall_s = self.now().wall_s();
         let mut protected = (self.protected)();
-        // Whoever merely holds a connection to the SSH port must not escape a ban by it.
-        let certain = (self.sessions)().into_iter().filter(|session| session.logged_in);
-        protected.ssh.extend(certain.map(|session| session.peer));
+        protected.ssh.extend(self.logged_in().iter().map(|session| session.peer));
         if let Err(why) = check(prefix, request.scope, &protected, &self.desired, wall_s) {
             return Some(why.to_string());
         }

@@ -1,7 +1,7 @@
 //! Writing what the lists call for into the filter. What fails is told, kept and tried again.
 
 use ipnet::IpNet;
-use relay_common::entry::{Entry, Scope};
+use relay_common::entry::{Entry, List, Scope};
 
 use super::clock::Now;
 use super::commit::Committed;
@@ -34,6 +34,9 @@ impl<F: Filter> Edge<F> {
             self.pending.remove(key);
         }
         self.pending.extend(failed);
+        if keys.iter().any(|(list, _)| *list == List::Allow) {
+            self.feeds.look_soon();
+        }
         if guarded_before.union(guarded) != guarded {
             self.guard(guarded, &mut failure);
         }

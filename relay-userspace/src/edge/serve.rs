@@ -130,8 +130,8 @@ impl Served<'_> {
         let told = config.filter.events_per_second > 0;
         let events = filter.events().filter(|_| told);
         let read_protected = Box::new(move || protected::read(&configured));
-        let edge = Edge::open(settings, filter, Box::new(clock::system), read_protected)?
-            .sparing_ssh(Box::new(sshd::reader()));
+        let (clock, sessions) = (Box::new(clock::system), Box::new(sshd::reader()));
+        let edge = Edge::open_sparing_ssh(settings, filter, clock, read_protected, sessions)?;
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
         let hub = Arc::new(Hub::new(events.is_some()));
         let names = ask_names(runtime, owner.handle());

@@ -122,6 +122,20 @@ impl<F: Filter> Edge<F> {
         clock: Clock,
         protected: ReadProtected,
     ) -> Result<Self, OpenError> {
+        Self::open_sparing_ssh(settings, filter, clock, protected, Box::new(Vec::new))
+    }
+
+    /// The same, and cuts off nobody who is connected over SSH, now or later.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_sparing_ssh(
+        settings: EdgeSettings,
+        filter: F,
+        clock: Clock,
+        protected: ReadProtected,
+        sessions: ReadSessions,
+    ) -> Result<Self, OpenError> {
         let now = clock();
         let lists = |source| OpenError::Lists { database: settings.database.clone(), source };
         let mut store = Store::open(&settings.database).map_err(lists)?;
@@ -135,14 +149,14 @@ impl<F: Filter> Edge<F> {
         store
             .for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))
             .map_err(lists)?;
-        let (feeds, recycled) = Feeds::open(&settings, &mut store, now).map_err(lists)?;
+        let (feeds, recycled) = Feeds::open(&settings, &mut store, now);
         let next_expiry_s = store.next_expiry_s().map_err(lists)?;
         let mut edge = Self {
             store,
             filter,
             clock,
             protected,
-            sessions: Box::new(Vec::new),
+            sessions,
             caps: Caps::new(settings.bans.caps.clone()),
             settings,
             desired,
@@ -170,15 +184,15 @@ impl<F: Filter> Edge<F> {
         Ok(edge)
     }
 
-    /// Cuts off nobody who is connected over SSH by then.
-    #[must_use]
-    pub fn sparing_ssh(self, sessions: ReadSessions) -> Self {
-        Self { sessions, ..self }
-    }
-
     /// Ends the edge and gives the filter back; the maps stay as they are.
     pub fn into_filter(self) -> F {
         self.filter
+    }
+
+    /// Who has logged in over SSH. Whoever merely holds a connection to the port must not escape a
+    /// ban or a feed by it.
+    pub(super) fn logged_in(&self) -> Vec<SshSession> {
+        (self.sessions)().into_iter().filter(|session| session.logged_in).collect()
     }
 
     pub(super) fn now(&self) -> Now {

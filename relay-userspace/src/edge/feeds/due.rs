@@ -60,6 +60,18 @@ impl<F: Filter> Edge<F> {
         }
     }
 
+    /// Reads the files of those feeds of which nothing is here. At a start, that is at once: nobody
+    /// is beside the owner yet.
+    pub(super) fn read_missing(&mut self, now: Now) {
+        for at in 0..self.feeds.slots.len() {
+            let slot = &self.feeds.slots[at];
+            if slot.content.is_none() && matches!(slot.feed.source, FeedSource::File(_)) {
+                self.refresh_slot(at, Task::Read, None, now);
+            }
+        }
+        self.take_ended(now);
+    }
+
     /// Gives a refresh to whoever carries it out.
     pub(super) fn refresh_slot(
         &mut self,

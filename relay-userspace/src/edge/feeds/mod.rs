@@ -41,12 +41,30 @@ use super::clock::Now;
 use super::desired::boot_expiry_s;
 use super::filter::Filter;
 use super::state::{Edge, EdgeSettings};
-use super::store::{Store, StoreError};
+use super::store::{RULE_SLOT_OTHER, Store};
 use crate::config::Feed;
 
 /// Drops and counts are attributed to a rule of this name.
 fn rule_of(feed: &str) -> String {
     format!("feed {feed}")
+}
+
+/// The counter of a feed. Each by itself: a new one that finds no room takes none from the others.
+fn counter_of(feed: &Feed, lists: &mut Store, recycled: &mut Vec<u32>) -> u32 {
+    let rules = [rule_of(&feed.name)];
+    match lists.begin().and_then(|txn| txn.slots_of(&rules)) {
+        Ok((slots, anew)) => {
+            recycled.extend(anew);
+            slots.first().copied().unwrap_or(RULE_SLOT_OTHER)
+        }
+        Err(error) => {
+            tracing::error!(
+                feed = feed.name, %error,
+                "a feed has no counter of its own until the next start"
+            );
+            RULE_SLOT_OTHER
+        }
+    }
 }
 
 /// One configured feed.
@@ -152,21 +170,18 @@ pub(super) struct Feeds {
 impl Feeds {
     /// Reads what was kept, and gives each feed a counter; also returned are those that were
     /// another rule's before. What is damaged is said, and is empty until it is refreshed; a folder
-    /// that cannot be used is no reason to filter nothing.
-    pub(super) fn open(
-        settings: &EdgeSettings,
-        lists: &mut Store,
-        now: Now,
-    ) -> Result<(Self, Vec<u32>), StoreError> {
+    /// that cannot be used, or a full disk, is no reason to filter nothing.
+    pub(super) fn open(settings: &EdgeSettings, lists: &mut Store, now: Now) -> (Self, Vec<u32>) {
         let store = FeedStore::open(settings.feeds_folder.clone());
         if let Err(error) = &store {
             tracing::error!(%error, "the folder of the feeds cannot be used");
         }
-        let rules: Vec<String> = settings.feeds.iter().map(|feed| rule_of(&feed.name)).collect();
-        let (slots, recycled) = lists.begin()?.slots_of(&rules)?;
-        let pairs = settings.feeds.iter().zip(slots);
-        let slots = pairs.map(|(feed, rule)| Slot::open(feed, rule, store.as_ref().ok(), now));
-        let slots = slots.collect();
+        let mut recycled = Vec::new();
+        let mut slots = Vec::with_capacity(settings.feeds.len());
+        for feed in &settings.feeds {
+            let rule = counter_of(feed, lists, &mut recycled);
+            slots.push(Slot::open(feed, rule, store.as_ref().ok(), now));
+        }
         let store = store.unwrap_or_else(|_| FeedStore::at(settings.feeds_folder.clone()));
         let feeds = Self {
             slots,
@@ -177,7 +192,7 @@ impl Feeds {
             publish_not_before_ms: 0,
             compare_at_ms: 0,
         };
-        Ok((feeds, recycled))
+        (feeds, recycled)
     }
 
     /// The traffic that the feeds in force speak about; `None` while that is not known.

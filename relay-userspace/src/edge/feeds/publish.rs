@@ -53,6 +53,8 @@ impl<F: Filter> Edge<F> {
     /// Brings the filter to what the feeds call for, at a start. If an earlier process has left
     /// just that in force, it is recognised and stays.
     pub(in crate::edge) fn start_feeds(&mut self, now: Now) {
+        // A new name for an old feed, or content that was lost, must open no gap.
+        self.read_missing(now);
         self.feeds.look_at_ms = now.boot_ms.saturating_add(LOOK_EVERY_MS);
         self.feeds.compare_at_ms = now.boot_ms.saturating_add(COMPARE_EVERY_MS);
         let wanted = self.wanted_feeds(now);
@@ -79,8 +81,8 @@ impl<F: Filter> Edge<F> {
         if self.feeds.slots.is_empty() {
             return Vec::new();
         }
-        let protected = (self.protected)();
-        self.feeds.wanted(&protected, &self.desired, now)
+        let (protected, sessions) = ((self.protected)(), self.logged_in());
+        self.feeds.wanted(&protected, &sessions, &self.desired, now)
     }
 
     /// The generation that the filter holds, if it is what is wanted.
@@ -246,6 +248,11 @@ impl<F: Filter> Edge<F> {
 }
 
 impl Feeds {
+    /// Has it be looked at next whether something else should be in force.
+    pub(in crate::edge) fn look_soon(&mut self) {
+        self.look_at_ms = 0;
+    }
+
     fn next_look_ms(&self, now: Now) -> u64 {
         let end_ms = self.first_end_s().map_or(u64::MAX, |end_s| u64::from(end_s) * 1000);
         let end_ms = end_ms.max(now.boot_ms.saturating_add(1000));

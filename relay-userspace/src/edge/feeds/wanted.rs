@@ -11,6 +11,8 @@ use relay_core::prefix::{canonical_ip, host};
 use super::generation::{Generation, Part};
 use super::{Feeds, Slot};
 use crate::edge::clock::Now;
+use crate::edge::guard::with_sessions;
+use crate::edge::sshd::SshSession;
 use crate::edge::wanted::Desired;
 
 /// An end may differ by this from what is due: rounding and slewed clocks.
@@ -71,11 +73,15 @@ impl Feeds {
     pub(super) fn wanted(
         &mut self,
         protected: &Protected,
+        sessions: &[SshSession],
         desired: &Desired,
         now: Now,
     ) -> Vec<Part> {
-        let left_out: Vec<Vec<IpNet>> =
-            self.slots.iter().map(|slot| self.left_out_of(slot, protected, desired, now)).collect();
+        let left_out_of = |slot: &Slot| {
+            let protected = with_sessions(protected, sessions, None, slot.feed.scope);
+            self.left_out_of(slot, &protected, desired, now)
+        };
+        let left_out: Vec<Vec<IpNet>> = self.slots.iter().map(left_out_of).collect();
         for (slot, left_out) in self.slots.iter_mut().zip(left_out) {
             slot.guard(left_out);
         }
@@ -107,6 +113,7 @@ impl Feeds {
             &protected.inside_hosts,
             &protected.proxies,
             &protected.administrators,
+            &protected.ssh,
         ];
         let mut left_out: Vec<IpNet> = addresses
             .into_iter()

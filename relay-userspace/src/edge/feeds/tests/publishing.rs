@@ -1,6 +1,7 @@
 //! Generations reach the filter whole, beside everything else that goes on.
 
 use super::*;
+use crate::edge::sshd::SshSession;
 
 #[test]
 fn a_file_is_enforced_with_its_scope_and_replaced_whole() {
@@ -129,6 +130,45 @@ fn what_must_stay_reachable_is_left_out_and_named_and_the_rest_is_enforced() {
     bench.settle();
     assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
     assert!(bench.report().left_out.is_empty());
+}
+
+#[test]
+fn whoever_is_logged_in_over_ssh_is_left_out_where_a_feed_reaches_the_port() {
+    for (scope, port, is_open) in [("all", 25, true), ("mx", 25, false)] {
+        let lines = format!("scope = \"{scope}\"");
+        let mut bench = Bench::of_file(&lines, "192.0.2.0/25\n192.0.2.128/25\n203.0.113.0/24\n");
+        let peer =
+            |peer: &str, logged_in| SshSession { peer: peer.parse().unwrap(), port: 22, logged_in };
+        let sessions = vec![peer("192.0.2.7", true), peer("203.0.113.7", false)];
+        bench.edge.sessions = Box::new(move || sessions.clone());
+        bench.pass(Duration::from_secs(30));
+        bench.settle();
+        assert_eq!(!bench.verdict("192.0.2.7", port).drops(), is_open, "{scope}");
+        // To be connected is not to be logged in.
+        assert!(bench.verdict("203.0.113.7", port).drops());
+    }
+}
+
+#[test]
+fn an_allowance_that_goes_uncovers_nothing_that_must_stay_reachable() {
+    let mut bench = Bench::of_file("", "198.51.100.0/24\n");
+    let allow = request(&["198.51.100.1"], Scope::ALL, None);
+    bench.edge.add(List::Allow, &allow).unwrap();
+    bench.settle();
+    assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
+    let remove = RemoveRequest { prefixes: vec!["198.51.100.1".into()], source: None };
+    bench.edge.remove(List::Allow, &remove).unwrap();
+    bench.settle();
+    assert!(!bench.denied("198.51.100.1"));
+}
+
+#[test]
+fn a_feed_that_was_renamed_opens_no_gap() {
+    let bench = Bench::of_file("", "192.0.2.0/24\n");
+    let config = bench.config.replace("\"a\"", "\"b\"");
+    // At the end of the start, before the first tick.
+    let bench = bench.restart(&config, true);
+    assert!(bench.denied("192.0.2.9"));
 }
 
 #[test]
