@@ -52,10 +52,14 @@ fn tell(stopping: &Stopping, out: &mut dyn Write) -> io::Result<()> {
         return writeln!(out, "the filter was taken off {names}: nothing is enforced any more");
     }
     let entries = stopping.entries.iter();
-    let entries: Vec<String> = entries
+    let mut entries: Vec<String> = entries
         .map(|(list, count)| format!("{} of the {list} list", counted(*count, "entry", "entries")))
         .collect();
-    writeln!(out, "the filter stays on {names}: {} are in force", entries.join(" and "))?;
+    if stopping.feed_entries > 0 {
+        entries.push(format!("{} of feeds", counted(stopping.feed_entries, "entry", "entries")));
+    }
+    let last = entries.pop().unwrap_or_default();
+    writeln!(out, "the filter stays on {names}: {} and {last} are in force", entries.join(", "))?;
     writeln!(out, "those with an end still end on time; `postern edge stop --detach` ends it all")
 }
 
@@ -82,6 +86,7 @@ mod tests {
             interfaces: if guarded { vec![interface, missing] } else { Vec::new() },
             detached,
             entries: [("allow".to_owned(), 1), ("deny".to_owned(), 12)].into(),
+            feed_entries: 60_000,
             pid: 1,
             supervised: detached,
         };
@@ -95,8 +100,8 @@ mod tests {
         assert_eq!(
             told(false, true),
             "the edge has stopped\n\
-             the filter stays on wan0: 1 entry of the allow list and 12 entries of the deny list \
-             are in force\n\
+             the filter stays on wan0: 1 entry of the allow list, 12 entries of the deny list and \
+             60000 entries of feeds are in force\n\
              those with an end still end on time; `postern edge stop --detach` ends it all\n"
         );
         assert_eq!(

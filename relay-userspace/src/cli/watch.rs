@@ -238,6 +238,13 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         PacketVerdict::Denied => "is dropped by the filter",
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
+    if edge.syn_rate > 0 && edge.mode != Mode::Memory.name() {
+        let rate = edge.syn_rate;
+        writeln!(
+            out,
+            "what it opens above {rate} connections a second is dropped (filter.syn_rate)"
+        )?;
+    }
     if !edge.agrees {
         let should = match edge.desired {
             PacketVerdict::Denied => "deny",

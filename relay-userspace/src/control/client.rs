@@ -194,7 +194,8 @@ impl Client {
         let connection = AbortOnDrop(tokio::spawn(connection));
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.garbled(error))?;
+            // The daemon was killed: it ends its lines in order otherwise.
+            let frame = frame.map_err(|_| self.gone())?;
             let Ok(data) = frame.into_data() else { continue };
             text.extend_from_slice(&data);
             let limit = if status.is_success() { LINES_BYTES_MAX } else { ANSWER_BYTES_MAX };
@@ -274,8 +275,12 @@ impl Client {
             io::ErrorKind::PermissionDenied => {
                 ClientError::NoPermission { path: self.path.clone() }
             }
-            _ => ClientError::NotReachable { daemon: self.daemon, path: self.path.clone() },
+            _ => self.gone(),
         }
+    }
+
+    fn gone(&self) -> ClientError {
+        ClientError::NotReachable { daemon: self.daemon, path: self.path.clone() }
     }
 
     fn garbled(&self, why: impl ToString) -> ClientError {

@@ -52,6 +52,9 @@ pub struct EdgeExplain {
     pub feeds: Vec<ExplainFeed>,
     /// Bans of the source in the last 30 days.
     pub bans: u32,
+    /// Connections that it may open in a second; 0: as many as it likes.
+    #[serde(default)]
+    pub syn_rate: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,6 +180,9 @@ pub struct Stopping {
     pub detached: bool,
     /// Kernel entries by list, as they were.
     pub entries: BTreeMap<String, u64>,
+    /// And those of feeds.
+    #[serde(default)]
+    pub feed_entries: u64,
     /// The process that ends.
     pub pid: u32,
     /// Whether `postern run` started it, which ends with it.

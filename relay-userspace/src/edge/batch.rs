@@ -66,12 +66,13 @@ impl Batch<'_> {
         line.scope.unwrap_or(self.scope)
     }
 
+    /// What is let in is not counted with what is dropped, so a rule is of one list.
     fn rule_of(&self, line: &Line) -> Cow<'_, str> {
-        if self.rule_each {
-            format!("{} {}", self.rule, line.prefix).into()
-        } else {
-            self.rule.into()
-        }
+        let rule = match self.list {
+            List::Allow => Cow::from(format!("{} allow", self.rule)),
+            List::Deny => self.rule.into(),
+        };
+        if self.rule_each { format!("{rule} {}", line.prefix).into() } else { rule }
     }
 
     fn observes(&self, line: &Line) -> bool {

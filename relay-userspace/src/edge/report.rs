@@ -166,6 +166,9 @@ impl<F: Filter> Edge<F> {
                 }
             }
         }
+        // The limit is asked of what no entry speaks about.
+        let limited = verdict == PacketVerdict::Pass && class.intersects(Scope::SMTP);
+        let limit = self.settings.modes.syn.filter(|_| limited);
         let agrees = bite(verdict) == bite(desired);
         if !agrees {
             self.reconcile_soon(now);
@@ -181,6 +184,7 @@ impl<F: Filter> Edge<F> {
             rows,
             feeds,
             bans: self.bans_counted(network_of(query.address), now)?,
+            syn_rate: limit.map_or(0, |limit| limit.per_s),
         })
     }
 

@@ -73,10 +73,12 @@ fn in_the_kernel(
     detach_on_exit: bool,
 ) -> anyhow::Result<Ending> {
     let settings = kernel_settings(served.config)?;
-    left_behind::note(edge_dir, &settings.pin_dir)?;
     let filter = KernelFilter::open(&settings)?;
     let (adopts, program_id) = (filter.adopts(), filter.program_id());
-    let outcome = left_behind::end(edge_dir, Some(&settings.pin_dir)).and_then(|_| {
+    // Noted only now that the place is known to be nobody else's, and before anything is attached.
+    let noted = left_behind::note(edge_dir, &settings.pin_dir);
+    let ended = noted.and_then(|()| left_behind::end(edge_dir, Some(&settings.pin_dir)));
+    let outcome = ended.and_then(|_| {
         let _until_the_end = settings.log_drops.then(|| DropLog::of(program_id)).transpose()?;
         served.run(filter)
     });

@@ -33,6 +33,7 @@ impl<F: Filter> Edge<F> {
             entries: List::ALL
                 .map(|list| (list.name().to_owned(), self.desired.count(list)))
                 .into(),
+            feed_entries: self.feeds.entries_in_force(),
             pid: std::process::id(),
             supervised: run::is_supervised(),
         };

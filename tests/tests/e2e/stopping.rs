@@ -1,6 +1,6 @@
 //! `postern edge stop`: what it leaves, what it takes off, and what it says.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use postern_tests::{
@@ -109,4 +109,26 @@ fn an_edge_alone_is_stopped_and_started_by_hand() -> Result<()> {
     world.start("")?;
     ensure!(!gets_in(&world), "the list was lost");
     world.stop()
+}
+
+#[test]
+fn a_start_that_was_refused_the_pins_of_another_never_takes_them_off_later() -> Result<()> {
+    let mut world = World::new()?;
+    world.start_with("", &["--keep-filter"])?;
+    let config = fs::read_to_string(world.path("postern.toml"))?;
+    let elsewhere = config.replace("/state\"", "/state2\"").replace("/run\"", "/run2\"");
+    ensure!(elsewhere.contains("/state2\"") && elsewhere.contains("/run2\""), "{elsewhere}");
+    let file = world.path("other.toml");
+    let second = |pins: &str, words: &[&str]| -> Result<Output> {
+        fs::write(&file, elsewhere.replace("/postern-test-", pins))?;
+        output(world.postern(&["--config"]).arg(&file).arg("edge").args(words))
+    };
+    let refused = second("/postern-test-", &[])?;
+    ensure!(refused.stderr.contains("another process owns the kernel filter"), "{refused:?}");
+    let nothing = second("/postern-test-other-", &["stop", "--detach"])?;
+    ensure!(nothing.stdout.contains("it left no filter"), "{nothing:?}");
+    ensure!(is_attached(&world, "eth0")?, "the filter went:\n{}", world.log());
+    world.cli_ok(&["edge", "stop", "--detach"])?;
+    run_has_ended(&mut world)?;
+    nothing_stays(&world)
 }

@@ -185,6 +185,12 @@ fn a_renamed_interface_stays_guarded_until_another_one_bears_its_name() {
     assert_eq!((renamed.called.as_deref(), renamed.state), (Some("wan0"), State::Up));
     assert!(wire.keep(&mut filter).is_empty());
     assert!(!wire.connects("10.7.0.1:25"));
+    // The next start, with nothing else or with another interface beside.
+    drop(filter);
+    drop(wire.take_over_unanswered(&wire.settings()));
+    wire.plug_another("eth1");
+    let mut filter = wire.take_over_unanswered(&wire.settings_on(&["eth0", "eth1"]));
+    assert_eq!(wire.attachments(&filter)[0].called.as_deref(), Some("wan0"));
 
     veth(&wire.gateway, "eth0", &wire.stranger, "eth5").unwrap();
     assert_eq!(wire.keep(&mut filter), ["eth0"]);

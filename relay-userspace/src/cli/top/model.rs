@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::control::api::{EdgeStats, EdgeStatus, Time, Top};
+use crate::control::api::{EdgeStats, EdgeStatus, InterfaceStatus, Time, Top};
 use crate::control::client::ClientError;
 
 /// Rates that are remembered for the curve: the widest terminal that anybody has.
@@ -13,7 +13,7 @@ const FLOWS: [(&str, &str); 5] = [
     ("seen", "seen"),
     ("passed", "passed"),
     ("dropped", "dropped"),
-    ("observed", "observed"),
+    ("observed", "passed, observed only"),
     ("limited", "dropped, limited"),
 ];
 const EVENTS: [&str; 3] = ["told", "left out", "lost"];
@@ -154,7 +154,11 @@ pub(super) fn rate_text(per_s: Option<f64>) -> String {
 
 /// What it is, where, and whether it is well.
 pub(super) fn headline(status: &EdgeStatus) -> String {
-    let names: Vec<&str> = status.interfaces.iter().map(|of| of.name.as_str()).collect();
+    let name = |of: &InterfaceStatus| {
+        let ill = if of.state == "up" { String::new() } else { format!(" ({})", of.state) };
+        format!("{}{ill}", of.on())
+    };
+    let names: Vec<String> = status.interfaces.iter().map(name).collect();
     let place = if names.is_empty() { String::new() } else { format!(" on {}", names.join(", ")) };
     let observes = if status.observe { ", ONLY OBSERVING" } else { "" };
     let EdgeStatus { version, mode, guarded, .. } = status;

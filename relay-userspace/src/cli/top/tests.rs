@@ -59,6 +59,7 @@ fn sample(at_s: u64, seen: u64, dropped: u64) -> Sample {
                 count("seen", seen),
                 count("passed", seen - dropped),
                 count("dropped", dropped),
+                count("passed, observed only", 5),
             ]
             .into(),
             events: [count("told", 40), count("left out", 7), count("lost", 1)].into(),
@@ -103,7 +104,7 @@ fn a_terminal_of_the_usual_size_shows_everything() {
         "seen        1000             3000                                              #",
         "passed       680             2260                                              #",
         "dropped      320              740                                              #",
-        "observed       0                0",
+        "observed       0                5",
         "limited        0                0",
         "events told 0/s (40), left out 0/s (7), lost 0/s (1)",
         "ports 25 dropped 80%",

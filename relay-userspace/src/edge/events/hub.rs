@@ -57,6 +57,7 @@ impl Hub {
     pub fn publish(&self, events: &[Event], now: Now, rule: impl Fn(u32) -> String) {
         let mut inner = self.inner();
         inner.followers.retain(|follower| !follower.lines.is_closed());
+        inner.followers.iter_mut().for_each(Follower::tell_gap);
         for event in events {
             let told = named(event, now, &rule);
             inner.tops.add(told.address, told.port, event.fate, event.at_ns / 1_000_000);
@@ -113,13 +114,18 @@ impl Hub {
 }
 
 impl Follower {
-    fn give(&mut self, text: &Bytes) {
+    /// Tells of lines that were lost, once there is room for that and the line behind it.
+    fn tell_gap(&mut self) {
         if self.lost > 0 && self.lines.capacity() > 1 {
             let told = self.lines.try_send(line(&EventLine::Lost { lost: self.lost }));
             if told.is_ok() {
                 self.lost = 0;
             }
         }
+    }
+
+    fn give(&mut self, text: &Bytes) {
+        self.tell_gap();
         // A line behind a gap that could not be told is part of the gap.
         if self.lost > 0 || self.lines.try_send(text.clone()).is_err() {
             self.lost += 1;

@@ -55,9 +55,7 @@ pub fn start(
                 tracing::error!(%error, "packets are not told about any more");
                 return;
             }
-            if events.is_empty() {
-                continue;
-            }
+            // Without events too: followers may have lost some, and room by now to be told so.
             let now = clock();
             names.learn(&events, now);
             hub.publish(&events, now, |rule| names.of(rule));

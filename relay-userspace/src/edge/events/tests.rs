@@ -94,6 +94,11 @@ fn a_slow_follower_loses_lines_is_told_how_many_and_hinders_nobody() {
     let after = taken(&mut slow);
     assert_eq!(after[0], EventLine::Lost { lost: 41 });
     assert!(matches!(&after[1..], [EventLine::Packet(_)]), "{after:?}");
+    // A gap at the end of a flood is told without another event.
+    (0..=LINES_MAX).for_each(|_| publish(&hub, &[event(3, 0)]));
+    assert_eq!(taken(&mut slow).len(), LINES_MAX);
+    publish(&hub, &[]);
+    assert_eq!(taken(&mut slow), [EventLine::Lost { lost: 1 }]);
 }
 
 #[test]

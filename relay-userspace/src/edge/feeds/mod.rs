@@ -214,6 +214,11 @@ impl Feeds {
         self.publication.is_none() && self.in_force.is_some()
     }
 
+    /// How many entries of feeds the filter holds.
+    pub(super) fn entries_in_force(&self) -> u64 {
+        self.in_force.as_ref().map_or(0, |generation| generation.print.entries)
+    }
+
     /// Every prefix of the feeds in force.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = (List, IpNet)> {
         self.in_force.iter().flat_map(Generation::prefixes)

@@ -12,7 +12,7 @@ use super::AttachError;
 use super::attach::program_name;
 use super::link::{Hook, Link};
 use super::netlink;
-use super::pins::{LINK, Pins, is_bpffs, lock, remove};
+use super::pins::{LINK, Pins, is_bpffs, link_name, lock, remove};
 
 /// Folders below a layout's own, at most: version 1 had one for each interface.
 const DEPTH_MAX: u32 = 2;
@@ -24,6 +24,12 @@ pub(super) struct Standing {
     pub(super) hook: Hook,
     pub(super) link: Link,
     pub(super) path: PathBuf,
+}
+
+impl Standing {
+    fn is_kept_for(&self, interface: &str) -> bool {
+        self.path.file_name().is_some_and(|name| name == link_name(interface).as_str())
+    }
 }
 
 /// The directory of another layout, locked as its own version locks it.
@@ -103,6 +109,16 @@ impl Earlier {
 
     pub(super) fn holds(&self, ifindex: u32) -> bool {
         self.standing.iter().any(|standing| standing.ifindex == ifindex)
+    }
+
+    /// The link that is kept for an interface of this name, whatever its device is called now.
+    pub(super) fn take_kept_for(&mut self, interface: &str) -> Option<Standing> {
+        let at = self.standing.iter().position(|standing| standing.is_kept_for(interface))?;
+        Some(self.standing.swap_remove(at))
+    }
+
+    pub(super) fn keeps_for(&self, interface: &str) -> bool {
+        self.standing.iter().any(|standing| standing.is_kept_for(interface))
     }
 
     /// Takes off what nobody took over, and removes every pin that is not among `kept`, with the

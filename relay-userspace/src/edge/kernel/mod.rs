@@ -45,7 +45,7 @@ use super::filter::{
 use earlier::Earlier;
 use maps::Maps;
 use pins::Pins;
-use place::{Place, Plan};
+use place::Place;
 
 /// An interface to guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,8 +172,7 @@ impl KernelFilter {
             return Ok(());
         };
         let Some(mut earlier) = earlier.take() else { return Ok(()) };
-        let plans = places.iter().map(|place| place.plan(&mut earlier));
-        let plans = plans.collect::<Result<Vec<Plan>, _>>()?;
+        let plans = Place::plans(places, &mut earlier)?;
         // The new ones first: if any is refused, what stands has not been touched.
         let attached = places
             .iter_mut()

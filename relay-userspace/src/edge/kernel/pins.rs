@@ -64,10 +64,7 @@ impl Pins {
 
     /// Where an interface's link is pinned.
     pub(super) fn link(&self, interface: &str) -> PathBuf {
-        // The kernel refuses names with dots on a BPF file system, and interfaces of VLANs have
-        // one ("eth0.100").
-        let name = interface.replace('%', "%25").replace('.', "%2e");
-        self.dir.join(format!("{LINK}_{name}"))
+        self.dir.join(link_name(interface))
     }
 
     /// Keeps a link under an interface's name, in place of whatever is there. At every moment one of
@@ -140,6 +137,13 @@ pub(super) fn remove(path: &Path) -> Result<(), AttachError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the pin of an interface's link is called.
+pub(super) fn link_name(interface: &str) -> String {
+    // The kernel refuses names with dots on a BPF file system, and interfaces of VLANs have one
+    // ("eth0.100").
+    format!("{LINK}_{}", interface.replace('%', "%25").replace('.', "%2e"))
 }
 
 fn staged(name: &str) -> String {

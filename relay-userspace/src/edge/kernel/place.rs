@@ -49,13 +49,13 @@ impl Place {
         &self.interface.name
     }
 
-    /// Whether an interface bears the name.
+    /// Whether an interface bears the name, or did when it was last guarded.
     ///
     /// # Errors
     /// It runs another program, or is none that could be guarded.
     pub(super) fn can_be(&self, earlier: &Earlier) -> Result<bool, AttachError> {
         let ifindex = match find_interface(self.name()) {
-            Err(AttachError::NoInterface { .. }) => return Ok(false),
+            Err(AttachError::NoInterface { .. }) => return Ok(earlier.keeps_for(self.name())),
             found => found?,
         };
         refuse_unframed(self.name(), ifindex)?;
@@ -65,17 +65,35 @@ impl Place {
         Ok(true)
     }
 
-    pub(super) fn plan(&self, earlier: &mut Earlier) -> Result<Plan, AttachError> {
+    /// What each place is to be given. A device that was renamed stays guarded for the place it was
+    /// guarded for, unless the configuration knows it by its new name.
+    pub(super) fn plans(places: &[Self], earlier: &mut Earlier) -> Result<Vec<Plan>, AttachError> {
+        let plans = places.iter().map(|place| place.plan(earlier));
+        let mut plans = plans.collect::<Result<Vec<Plan>, _>>()?;
+        for (place, plan) in places.iter().zip(&mut plans) {
+            if matches!(plan, Plan::Missing)
+                && let Some(standing) = earlier.take_kept_for(place.name())
+            {
+                *plan = place.plan_over(standing);
+            }
+        }
+        Ok(plans)
+    }
+
+    fn plan(&self, earlier: &mut Earlier) -> Result<Plan, AttachError> {
         let ifindex = match find_interface(self.name()) {
             Err(AttachError::NoInterface { .. }) => return Ok(Plan::Missing),
             found => found?,
         };
-        match earlier.take(ifindex) {
-            Some(standing) if standing.hook == Hook::Native || self.interface.generic_permitted => {
-                Ok(Plan::TakeOver(standing))
-            }
-            Some(standing) => Ok(Plan::AttachInsteadOf(standing)),
-            None => Ok(Plan::Attach { ifindex }),
+        let standing = earlier.take(ifindex);
+        Ok(standing.map_or(Plan::Attach { ifindex }, |standing| self.plan_over(standing)))
+    }
+
+    fn plan_over(&self, standing: Standing) -> Plan {
+        if standing.hook == Hook::Native || self.interface.generic_permitted {
+            Plan::TakeOver(standing)
+        } else {
+            Plan::AttachInsteadOf(standing)
         }
     }
 

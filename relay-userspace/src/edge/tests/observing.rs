@@ -124,4 +124,8 @@ fn mail_ports_are_looked_up_while_connections_are_limited() {
     bench.edge.tick();
     assert_eq!(bench.probe.guarded().unwrap(), Scope::SMTP);
     assert_eq!(bench.edge.status().unwrap().syn_rate, 5);
+    // Whoever asks about a source learns of the limit, unless an entry speaks about it.
+    assert_eq!(bench.explain("192.0.2.9").syn_rate, 5);
+    bench.add(List::Allow, "192.0.2.9", Scope::ALL, None);
+    assert_eq!(bench.explain("192.0.2.9").syn_rate, 0);
 }

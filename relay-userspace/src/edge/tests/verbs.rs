@@ -170,6 +170,21 @@ fn each_line_has_hits_of_its_own_and_rules_of_many_lines_are_told_once() {
 }
 
 #[test]
+fn what_an_allow_entry_let_in_is_no_hit_of_a_denial_of_the_same_prefix() {
+    let mut bench = Bench::new();
+    bench.add(List::Deny, "192.0.2.2", Scope::SMTP, None);
+    bench.add(List::Allow, "192.0.2.1", Scope::ALL, None);
+    let query = ExplainQuery { address: "192.0.2.1".parse().unwrap(), port: 25 };
+    bench.edge.judge(&query).unwrap();
+    bench.remove(List::Allow, "192.0.2.1");
+    bench.add(List::Deny, "192.0.2.1", Scope::SMTP, None);
+    let packets = |list| bench.edge.page(list, &ListQuery::default()).unwrap().rules[0].packets;
+    assert_eq!(packets(List::Deny), 0);
+    let all = bench.edge.stats().unwrap().rules;
+    assert_eq!((all[0].rule.as_str(), all[0].packets), ("cli allow 192.0.2.1/32", 1));
+}
+
+#[test]
 fn configured_entries_replace_each_other_and_leave_others_alone() {
     let mut bench = Bench::new();
     bench.add(List::Deny, "192.0.2.1", Scope::MX, None);

@@ -12,6 +12,8 @@ fn a_feed_that_is_never_refreshed_ends_in_the_filter_and_in_the_status() {
         bench.hours(1);
         assert!(bench.denied("192.0.2.9"));
     }
+    let detach = false;
+    assert_eq!(bench.edge.stopping(StopRequest { detach }).unwrap().feed_entries, 1);
     bench.pass(Duration::from_secs(3600));
     // The filter ends it, with every process dead.
     assert!(!bench.denied("192.0.2.9") && bench.held() == 1);
