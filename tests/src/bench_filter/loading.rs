@@ -22,6 +22,8 @@ use crate::netns::{Netns, veth};
 const ROUNDS: usize = 3;
 /// What the prober sees while nothing is loaded.
 const IDLE: Duration = Duration::from_secs(1);
+/// The kernel frees what the round before has left.
+const SETTLE: Duration = Duration::from_secs(2);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// The lists as files, for all.
@@ -120,6 +122,7 @@ fn ours(files: &Files, lists: [&str; 2], ours: &mut Ours) -> Result<()> {
     let mut command = receiver.command(&std::env::current_exe()?.display().to_string());
     command.arg("--load").arg(pins.path("bpf"));
     command.args(lists.map(|list| files.folder.path(list)));
+    std::thread::sleep(SETTLE);
     let prober = Prober::start(&sender, &receiver, MAC, files.honest)?;
     let idle_from = Instant::now();
     std::thread::sleep(IDLE);

@@ -18,7 +18,7 @@ use super::peers::{Peer, Peers};
 use super::sources::{self, DenyList, MILLION, Random};
 use super::xdp_filter::XdpFilter;
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 /// Packets of one run, each from another source.
 const PACKETS: u32 = 500_000;
 /// Entries of the allow list.

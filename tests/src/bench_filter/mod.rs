@@ -43,37 +43,37 @@ pub enum Part {
     Edge,
 }
 
-/// All measurements; prints itself as tables.
+/// All measurements.
 #[derive(Debug)]
 pub struct Report {
     peers: Peers,
     tables: Vec<Table>,
 }
 
-/// Measures all parts, or some.
+/// Measures all parts, or some. Tells each table as soon as it is there.
 ///
 /// # Errors
 /// No root or no BPF, in a sentence; or something decides otherwise than its list says.
-pub fn run(parts: &[Part]) -> Result<Report> {
-    let mut peers = Peers::find();
-    let wanted = |part| parts.is_empty() || parts.contains(&part);
-    let mut tables = Vec::new();
-    if wanted(Part::Lookup) {
-        tables.extend(lookup::measure(&mut peers)?);
+pub fn run(parts: &[Part], tell: &mut dyn FnMut(&dyn fmt::Display)) -> Result<Report> {
+    let mut report = Report { peers: Peers::find(), tables: Vec::new() };
+    tell(&sources::described());
+    for &part in Part::value_variants() {
+        if !parts.is_empty() && !parts.contains(&part) {
+            continue;
+        }
+        let peers = &mut report.peers;
+        let tables = match part {
+            Part::Lookup => lookup::measure(peers)?,
+            Part::Flood => vec![sides::measure(peers)?],
+            Part::Mail => vec![mail::measure()?],
+            Part::Load => loading::measure(peers)?,
+            Part::Edge => edge::measure()?,
+        };
+        tables.iter().for_each(|table| tell(table));
+        report.tables.extend(tables);
     }
-    if wanted(Part::Flood) {
-        tables.push(sides::measure(&mut peers)?);
-    }
-    if wanted(Part::Mail) {
-        tables.push(mail::measure()?);
-    }
-    if wanted(Part::Load) {
-        tables.extend(loading::measure(&mut peers)?);
-    }
-    if wanted(Part::Edge) {
-        tables.extend(edge::measure()?);
-    }
-    Ok(Report { peers, tables })
+    tell(&report.peers);
+    Ok(report)
 }
 
 impl Report {
@@ -84,12 +84,5 @@ impl Report {
             "peers": self.peers.json(),
             "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(),
         })
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n{}", sources::described(), self.peers)?;
-        self.tables.iter().try_for_each(|table| writeln!(f, "{table}"))
     }
 }

@@ -38,10 +38,11 @@ fn main() -> Result<()> {
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
     let mut all = serde_json::Map::new();
     if wanted(What::Filter) {
-        let report = bench_filter::run(&arguments.part)?;
-        if !arguments.json {
-            println!("{report}");
-        }
+        let report = bench_filter::run(&arguments.part, &mut |table| {
+            if !arguments.json {
+                println!("{table}");
+            }
+        })?;
         all.insert("filter".to_owned(), report.json());
     }
     if wanted(What::Smtp) {
