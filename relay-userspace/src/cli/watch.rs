@@ -286,6 +286,10 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         "COMMENT",
     ];
     table(out, Some(&header), rows)?;
+    feeds_explain(edge, wall_s, out)
+}
+
+fn feeds_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Result<()> {
     let rows = edge.feeds.iter().map(|found| {
         let effect = match found {
             ExplainFeed { in_scope: false, .. } => " (other ports)",
