@@ -169,7 +169,7 @@ pub(super) fn filter(ns: &Netns, pin_dir: &Path, list: &DenyList) -> Result<Kern
     let mut filter = ns.enter(|| KernelFilter::open(&settings))??;
     filter.feed_fill(List::Deny, &list.entries())?;
     filter.feed_flip(Scope::MX)?;
-    filter.activate()?;
+    ns.enter(|| filter.activate())??;
     Ok(filter)
 }
 
