@@ -2,6 +2,7 @@
 //! packet, so that no packet sees the old state in one respect and the new one in another.
 
 use crate::entry::Scope;
+use crate::packed::Lines;
 use crate::parse::Family;
 use crate::touch::Touch;
 
@@ -78,6 +79,7 @@ const V6_LOOKS: u64 = 1 << 6;
 const LIMITS_SYN: u64 = 1 << 7;
 const TELLS: u64 = 1 << 8;
 const USED_AT: u32 = 16;
+const LINES_AT: u32 = 32;
 
 impl Control {
     pub const fn from_word(word: u64) -> Self {
@@ -177,6 +179,23 @@ impl Control {
         self.with(Self::used_bit(table, kind, family), on)
     }
 
+    const fn lines_at(table: Table, family: Family) -> u32 {
+        LINES_AT + (table as u32 * 2 + family as u32) * Lines::CODE_BITS
+    }
+
+    /// How many lines a packed table of hosts has.
+    #[inline(always)]
+    pub const fn lines(self, table: Table, family: Family) -> Lines {
+        let code = self.0 >> Self::lines_at(table, family);
+        Lines::from_code(code & ((1 << Lines::CODE_BITS) - 1))
+    }
+
+    pub const fn with_lines(self, table: Table, family: Family, lines: Lines) -> Self {
+        let at = Self::lines_at(table, family);
+        let others = self.0 & !(((1 << Lines::CODE_BITS) - 1) << at);
+        Self(others | lines.code() << at)
+    }
+
     /// Whether any table of the family may hold entries.
     #[inline(always)]
     pub const fn uses_any(self, family: Family) -> bool {
@@ -216,6 +235,15 @@ mod tests {
                     assert_eq!(used.with_used(table, kind, family, false), zero);
                     single(used);
                 }
+            }
+        }
+        for table in Table::ALL {
+            for family in Family::ALL {
+                let most = Lines::for_entries(family, u32::MAX);
+                let lined = zero.with_lines(table, family, most);
+                assert_eq!(lined.lines(table, family), most);
+                assert_eq!(lined.with_lines(table, family, Lines::default()), zero);
+                single(lined);
             }
         }
         assert_eq!(Control::from_word(seen).guarded(), Scope::ALL);

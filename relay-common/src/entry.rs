@@ -260,6 +260,18 @@ impl Entry {
         let (scope, observed) = (Scope::from_bits(scope), Scope::from_bits(observed));
         Self { expires_s, rule, reason, scope, observed, prefix_len }
     }
+
+    /// The same in words of 64 bits, as a meaning stands in its map.
+    pub const fn to_meaning(self) -> [u64; 2] {
+        let rest = [self.reason, self.scope.bits(), self.prefix_len, self.observed.bits()];
+        let rest = u32::from_ne_bytes(rest);
+        [self.expires_s as u64 | (self.rule as u64) << 32, rest as u64]
+    }
+
+    #[inline(always)]
+    pub const fn from_meaning([low, high]: [u64; 2]) -> Self {
+        Self::from_words([low as u32, (low >> 32) as u32, high as u32])
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +289,7 @@ mod tests {
             prefix_len: 24,
         };
         assert_eq!(Entry::from_bytes(entry.to_bytes()), entry);
+        assert_eq!(Entry::from_meaning(entry.to_meaning()), entry);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Names, sizes and meanings of the maps. Whatever changes here, or in the bytes of an
 //! [`Entry`](crate::entry::Entry) or an [`Event`](crate::event::Event), in
-//! [`Reason`](crate::entry::Reason)'s numbers, in the bits of [`touch`](crate::touch) or in the
-//! places of [`Counter`](crate::totals::Counter), raises [`LAYOUT_VERSION`]: pinned maps of another
-//! version are never adopted.
+//! [`Reason`](crate::entry::Reason)'s numbers, in the bits of [`touch`](crate::touch) or of
+//! [`packed`](crate::packed) tables, or in the places of [`Counter`](crate::totals::Counter), raises
+//! [`LAYOUT_VERSION`]: pinned maps of another version are never adopted.
 
 use crate::control::{Kind, Place, Slot};
 use crate::parse::Family;
+use crate::touch::Marked;
 
 /// Names the pin directory, so that maps of two layouts never meet.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The program's name in the object file, and what `bpftool prog` shows.
 pub const PROGRAM: &str = "postern";
@@ -17,11 +18,12 @@ pub const PROGRAM: &str = "postern";
 pub const TOTALS: &str = "TOTALS";
 /// Per-CPU array of [`RuleHits`], indexed by an entry's rule.
 pub const RULE_HITS: &str = "RULE_HITS";
-/// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
+/// Array of two u64: the [`Control`](crate::control::Control) word, and the
+/// [`Windows`](crate::touch::Windows). Can be mapped into memory.
 pub const CONTROL: &str = "CONTROL";
-/// Arrays of [`touch::WORDS`](crate::touch::WORDS) u64. Can be mapped into memory.
-pub const TOUCHED_V4: &str = "TOUCHED_V4";
-pub const TOUCHED_V6: &str = "TOUCHED_V6";
+/// Array of the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for. Can be
+/// mapped into memory: each takes [`MEANING_WORDS`].
+pub const MEANINGS: &str = "MEANINGS";
 /// Array of one [`Settings`].
 pub const SETTINGS: &str = "SETTINGS";
 /// Ring buffer of [`Event`](crate::event::Event)s.
@@ -31,8 +33,17 @@ pub const BUCKETS_V4: &str = "BUCKETS_V4";
 pub const BUCKETS_V6: &str = "BUCKETS_V6";
 
 /// The maps that are no tables of entries.
-pub const OTHER_MAPS: [&str; 9] =
-    [TOTALS, RULE_HITS, CONTROL, TOUCHED_V4, TOUCHED_V6, SETTINGS, EVENTS, BUCKETS_V4, BUCKETS_V6];
+pub const OTHER_MAPS: [&str; 8] =
+    [TOTALS, RULE_HITS, CONTROL, MEANINGS, SETTINGS, EVENTS, BUCKETS_V4, BUCKETS_V6];
+
+/// The filters of touched sources: arrays of u64, each with two halves for a
+/// [`Window`](crate::touch::Window). Can be mapped into memory.
+pub const TOUCHED: [(Family, Marked, &str); 4] = [
+    (Family::V4, Marked::Hosts, "TOUCHED_HOST_V4"),
+    (Family::V4, Marked::Networks, "TOUCHED_NETS_V4"),
+    (Family::V6, Marked::Hosts, "TOUCHED_HOST_V6"),
+    (Family::V6, Marked::Networks, "TOUCHED_NETS_V6"),
+];
 
 /// Every table of entries: where it stands, what it holds, and its map's name.
 pub const TABLES: [(Place, Kind, Family, &str); 18] = [
@@ -56,6 +67,17 @@ pub const TABLES: [(Place, Kind, Family, &str); 18] = [
     (Place::Feeds(Slot::B), Kind::Hosts, Family::V6, "FEED_B_HOSTS_V6"),
 ];
 
+/// The packed tables of hosts: arrays of [`Line`](crate::packed::Line)s, which can be mapped into
+/// memory. The hash of the same place and family holds what they spill.
+pub const LINES: [(Place, Family, &str); 6] = [
+    (Place::Rows, Family::V4, "LINES_V4"),
+    (Place::Rows, Family::V6, "LINES_V6"),
+    (Place::Feeds(Slot::A), Family::V4, "FEED_A_LINES_V4"),
+    (Place::Feeds(Slot::A), Family::V6, "FEED_A_LINES_V6"),
+    (Place::Feeds(Slot::B), Family::V4, "FEED_B_LINES_V4"),
+    (Place::Feeds(Slot::B), Family::V6, "FEED_B_LINES_V6"),
+];
+
 /// The map of a table.
 ///
 /// # Panics
@@ -67,7 +89,10 @@ pub fn map_of(place: Place, kind: Kind, family: Family) -> &'static str {
 
 /// Every map, in the order in which they are pinned.
 pub fn maps() -> impl Iterator<Item = &'static str> {
-    TABLES.into_iter().map(|(.., name)| name).chain(OTHER_MAPS)
+    let tables = TABLES.into_iter().map(|(.., name)| name);
+    let lines = LINES.into_iter().map(|(.., name)| name);
+    let touched = TOUCHED.into_iter().map(|(.., name)| name);
+    tables.chain(lines).chain(touched).chain(OTHER_MAPS)
 }
 
 /// Room for entries in each allow table unless the loader says otherwise.
@@ -78,6 +103,11 @@ pub const DENY_ENTRIES: u32 = 1_048_576;
 pub const RULES: u32 = 65_536;
 /// Bytes of the ring buffer: a power of two, and of pages.
 pub const EVENT_BYTES: u32 = 256 << 10;
+/// Indices of the two words of CONTROL.
+pub const CONTROL_AT: u32 = 0;
+pub const WINDOWS_AT: u32 = 1;
+/// Words of 64 bits that each entry of MEANINGS takes, the last of them half empty.
+pub const MEANING_WORDS: u32 = 2;
 /// Sources whose connections are counted at once; the ones seen longest ago make room.
 pub const BUCKETS: u32 = 65_536;
 

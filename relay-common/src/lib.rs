@@ -11,6 +11,7 @@ pub mod entry;
 pub mod event;
 pub mod layout;
 pub mod limit;
+pub mod packed;
 pub mod parse;
 pub mod totals;
 pub mod touch;

@@ -12,8 +12,9 @@ use aya_ebpf::maps::{Array, HashMap};
 use relay_common::control::{Control, Slot, Table};
 use relay_common::entry::{Entry, List};
 use relay_common::layout;
+use relay_common::packed::{self, Found, Line};
 use relay_common::parse::{Family, Source};
-use relay_common::touch::{self, Touch};
+use relay_common::touch::{self, Marked, Touch, Windows};
 use relay_common::verdict::{Lists, Step};
 
 use crate::clock;
@@ -25,7 +26,8 @@ type Hosts<A> = HashMap<A, Value>;
 
 /// Declares the tables of one place: their names are those of `relay_common::layout`.
 macro_rules! tables {
-    ($allow_v4:ident $allow_v6:ident $deny_v4:ident $deny_v6:ident $hosts_v4:ident $hosts_v6:ident) => {
+    ($allow_v4:ident $allow_v6:ident $deny_v4:ident $deny_v6:ident $hosts_v4:ident $hosts_v6:ident
+     $lines_v4:ident $lines_v6:ident) => {
         #[map]
         static $allow_v4: Trie<[u8; 4]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
         #[map]
@@ -40,24 +42,37 @@ macro_rules! tables {
         #[map]
         static $hosts_v6: Hosts<[u8; 8]> =
             Hosts::with_max_entries(layout::DENY_ENTRIES, BPF_F_NO_PREALLOC);
+        #[map]
+        static $lines_v4: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+        #[map]
+        static $lines_v6: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
     };
 }
 
-tables!(ALLOW_V4 ALLOW_V6 DENY_V4 DENY_V6 HOSTS_V4 HOSTS_V6);
-tables!(FEED_A_ALLOW_V4 FEED_A_ALLOW_V6 FEED_A_DENY_V4 FEED_A_DENY_V6 FEED_A_HOSTS_V4 FEED_A_HOSTS_V6);
-tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOSTS_V4 FEED_B_HOSTS_V6);
+tables!(ALLOW_V4 ALLOW_V6 DENY_V4 DENY_V6 HOSTS_V4 HOSTS_V6 LINES_V4 LINES_V6);
+tables!(FEED_A_ALLOW_V4 FEED_A_ALLOW_V6 FEED_A_DENY_V4 FEED_A_DENY_V6 FEED_A_HOSTS_V4 FEED_A_HOSTS_V6
+        FEED_A_LINES_V4 FEED_A_LINES_V6);
+tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOSTS_V4 FEED_B_HOSTS_V6
+        FEED_B_LINES_V4 FEED_B_LINES_V6);
 
 #[map]
-static CONTROL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static CONTROL: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V4: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+static TOUCHED_HOST_V4: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V6: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+static TOUCHED_NETS_V4: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TOUCHED_HOST_V6: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static TOUCHED_NETS_V6: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static MEANINGS: Array<[u64; layout::MEANING_WORDS as usize]> =
+    Array::with_max_entries(packed::MEANINGS, BPF_F_MMAPABLE);
 
 /// What userspace has said; that nothing is guarded, while it has not.
 #[inline(always)]
 pub(crate) fn control() -> Control {
-    CONTROL.get(0).map_or(Control::default(), |&word| Control::from_word(word))
+    CONTROL.get(layout::CONTROL_AT).map_or(Control::default(), |&word| Control::from_word(word))
 }
 
 /// The kernel's tables, as one packet sees them.
@@ -70,6 +85,37 @@ impl Tables {
     pub(crate) fn under(control: Control) -> Self {
         Self { control }
     }
+
+    /// The one line in which a host may stand.
+    #[inline(always)]
+    fn line(&self, table: Table, source: &Source, at: u32) -> Option<&Line> {
+        match (table, self.control.slot(), source.family()) {
+            (Table::Rows, _, Family::V4) => LINES_V4.get(at),
+            (Table::Rows, _, Family::V6) => LINES_V6.get(at),
+            (Table::Feeds, Slot::A, Family::V4) => FEED_A_LINES_V4.get(at),
+            (Table::Feeds, Slot::A, Family::V6) => FEED_A_LINES_V6.get(at),
+            (Table::Feeds, Slot::B, Family::V4) => FEED_B_LINES_V4.get(at),
+            (Table::Feeds, Slot::B, Family::V6) => FEED_B_LINES_V6.get(at),
+        }
+    }
+
+    /// What its line has no room for.
+    #[inline(always)]
+    fn spilled(&self, table: Table, source: &Source) -> Option<Entry> {
+        // SAFETY: without preallocation an element is freed only after every program that may
+        // look at it has ended, and never reused while one does.
+        let value = unsafe {
+            match (table, self.control.slot(), source) {
+                (Table::Rows, _, Source::V4(ip)) => HOSTS_V4.get(ip),
+                (Table::Rows, _, Source::V6(ip)) => HOSTS_V6.get(network(ip)),
+                (Table::Feeds, Slot::A, Source::V4(ip)) => FEED_A_HOSTS_V4.get(ip),
+                (Table::Feeds, Slot::A, Source::V6(ip)) => FEED_A_HOSTS_V6.get(network(ip)),
+                (Table::Feeds, Slot::B, Source::V4(ip)) => FEED_B_HOSTS_V4.get(ip),
+                (Table::Feeds, Slot::B, Source::V6(ip)) => FEED_B_HOSTS_V6.get(network(ip)),
+            }
+        };
+        value.map(|words| Entry::from_words(*words))
+    }
 }
 
 /// The first 64 bits.
@@ -81,32 +127,33 @@ fn network(ip: &[u8; 16]) -> [u8; 8] {
 impl Lists for Tables {
     #[inline(always)]
     fn touched(&self, source: &Source) -> Touch {
-        let touch = touch::of(source, |family, index| {
-            let words = match family {
-                Family::V4 => &TOUCHED_V4,
-                Family::V6 => &TOUCHED_V6,
+        let Some(&windows) = CONTROL.get(layout::WINDOWS_AT) else { return Touch::ANY };
+        let touch = touch::of(source, Windows::from_word(windows), |family, marked, index| {
+            let words = match (family, marked) {
+                (Family::V4, Marked::Hosts) => &TOUCHED_HOST_V4,
+                (Family::V4, Marked::Networks) => &TOUCHED_NETS_V4,
+                (Family::V6, Marked::Hosts) => &TOUCHED_HOST_V6,
+                (Family::V6, Marked::Networks) => &TOUCHED_NETS_V6,
             };
-            words.get(index).map_or(0, |&word| word)
+            words.get(index).map_or(u64::MAX, |&word| word)
         });
         self.control.widened(touch, source.family())
     }
 
     #[inline(always)]
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
-        let slot = self.control.slot();
-        // SAFETY: without preallocation an element is freed only after every program that may
-        // look at it has ended, and never reused while one does.
-        let value = unsafe {
-            match (table, slot, source) {
-                (Table::Rows, _, Source::V4(ip)) => HOSTS_V4.get(ip),
-                (Table::Rows, _, Source::V6(ip)) => HOSTS_V6.get(network(ip)),
-                (Table::Feeds, Slot::A, Source::V4(ip)) => FEED_A_HOSTS_V4.get(ip),
-                (Table::Feeds, Slot::A, Source::V6(ip)) => FEED_A_HOSTS_V6.get(network(ip)),
-                (Table::Feeds, Slot::B, Source::V4(ip)) => FEED_B_HOSTS_V4.get(ip),
-                (Table::Feeds, Slot::B, Source::V6(ip)) => FEED_B_HOSTS_V6.get(network(ip)),
+        let lines = self.control.lines(table, source.family());
+        if lines.is_none() {
+            return self.spilled(table, source);
+        }
+        let place = packed::Place::of(source, lines);
+        match place.find(self.line(table, source, place.line)?) {
+            Found::Meaning(number) => {
+                MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))
             }
-        };
-        value.map(|words| Entry::from_words(*words))
+            Found::Spilled => self.spilled(table, source),
+            Found::No => None,
+        }
     }
 
     #[inline(always)]

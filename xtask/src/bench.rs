@@ -13,6 +13,9 @@ use crate::workspace::release_binary;
 pub(crate) struct Args {
     /// Only the measurements whose name contains this, such as `smtp`
     filter: Option<String>,
+    /// Of `filter` only these parts, such as `lookup` or `flood,load`
+    #[arg(long, value_name = "PARTS", requires = "filter")]
+    part: Option<String>,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -26,6 +29,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     setup::ensure(&[Need::Toolchain, Need::Account, Need::Peers])?;
     setup::offer_filters();
     release_binaries(&[("relay-userspace", "postern"), ("postern-tests", "bench")])?;
+    if let Some(parts) = &args.part {
+        bench.args(["--part", parts]);
+    }
     bench.args(&args.filter).args(args.json.then_some("--json"));
     Err(bench.exec()).context("cannot start the benchmark")
 }

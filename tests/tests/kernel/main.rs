@@ -5,6 +5,7 @@ mod agreement;
 mod attach;
 mod drive;
 mod frames;
+mod hosts;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -24,9 +24,9 @@ const ATTACH_TYPE_XDP: u32 = 37;
 const SOURCE_V4_AT: i16 = 14 + 12;
 const SOURCE_V6_AT: i16 = 14 + 8;
 /// The shortest frame that has the source of either family, whole.
-const FRAME_MIN: usize = SOURCE_V6_AT as usize + SLOT;
-/// Bytes for each source, and for the number of the next one before them all.
-const SLOT: usize = 16;
+const FRAME_MIN: usize = SOURCE_V6_AT as usize + 16;
+/// Bytes before all sources, for the number of the next one.
+const NEXT: usize = 16;
 /// More than that would be no other measurement, and the verifier wants offsets below 2^29.
 const SOURCES_MAX: usize = 1 << 22;
 
@@ -143,15 +143,18 @@ impl Drive {
     }
 }
 
-/// A map of one value: the number of the next source, and then all sources.
+/// A map of one value: the number of the next source, and then all sources, one behind the other:
+/// what the driver itself reads should take as little of the caches as can be.
 fn source_list(sources: &[IpAddr]) -> io::Result<OwnedFd> {
-    let mut list = vec![0; SLOT * (1 + sources.len())];
-    for (slot, source) in list.chunks_exact_mut(SLOT).skip(1).zip(sources) {
+    let mut list = vec![0; NEXT];
+    for source in sources {
         match source {
-            IpAddr::V4(v4) => slot[..4].copy_from_slice(&v4.octets()),
-            IpAddr::V6(v6) => slot.copy_from_slice(&v6.octets()),
+            IpAddr::V4(v4) => list.extend(v4.octets()),
+            IpAddr::V6(v6) => list.extend(v6.octets()),
         }
     }
+    // Values of arrays are rounded up to eight bytes.
+    list.resize(list.len().next_multiple_of(8), 0);
     let map = create_map(MAP_TYPE_ARRAY, list.len() as u32, 1)?;
     update(map.as_fd(), list.as_mut_ptr())?;
     Ok(map)
@@ -306,8 +309,8 @@ fn driver(list: BorrowedFd<'_>, target: BorrowedFd<'_>, sources: usize, is_v4: b
         copy(R0, R5),
         instruction(0x07, R0, 0, 0, 1),
         instruction(STORE_U64, R4, R0, 0, 0),
-        // Its slot, behind the first.
-        instruction(0x67, R5, 0, 0, SLOT.trailing_zeros() as i32),
+        // Where it stands: 4 or 16 bytes for each.
+        instruction(0x67, R5, 0, 0, if is_v4 { 2 } else { 4 }),
         instruction(0x0f, R4, R5, 0, 0),
         // Nothing is written beyond the packet's end.
         copy(R0, R2),
@@ -315,14 +318,14 @@ fn driver(list: BorrowedFd<'_>, target: BorrowedFd<'_>, sources: usize, is_v4: b
     ];
     let writes = if is_v4 {
         vec![
-            instruction(LOAD_U32, R5, R4, SLOT as i16, 0),
+            instruction(LOAD_U32, R5, R4, NEXT as i16, 0),
             instruction(STORE_U32, R2, R5, SOURCE_V4_AT, 0),
         ]
     } else {
         vec![
-            instruction(LOAD_U64, R5, R4, SLOT as i16, 0),
+            instruction(LOAD_U64, R5, R4, NEXT as i16, 0),
             instruction(STORE_U64, R2, R5, SOURCE_V6_AT, 0),
-            instruction(LOAD_U64, R5, R4, SLOT as i16 + 8, 0),
+            instruction(LOAD_U64, R5, R4, NEXT as i16 + 8, 0),
             instruction(STORE_U64, R2, R5, SOURCE_V6_AT + 8, 0),
         ]
     };

@@ -5,6 +5,7 @@ use relay_common::control::{Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::parse::Family;
 
+use super::grace;
 use super::maps::{Maps, kernel};
 use crate::edge::filter::FilterError;
 
@@ -64,6 +65,8 @@ impl Maps {
             }
         }
         self.set_control(control);
+        // Whoever clears the other slot now must take nothing from under a packet.
+        grace::wait();
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! From the object file to maps and a program in the kernel, with the pinned maps where they fit.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -9,11 +10,15 @@ use aya::{Ebpf, EbpfLoader};
 use relay_common::control::{Kind, Place};
 use relay_common::entry::List;
 use relay_common::layout::{self, PROGRAM};
+use relay_common::packed::Lines;
+use relay_common::parse::Family;
 
 use super::AttachError;
+use super::hosts::Hosts;
 use super::maps::Maps;
 use super::pins::Pins;
 use super::table::Table;
+use super::touched::smallest;
 use crate::edge::filter::MapSizes;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/postern-xdp"));
@@ -56,7 +61,7 @@ pub(super) fn adopting(
             Pinned::Same => fit.push(name),
             Pinned::Absent => unfit.push(name),
             Pinned::Resized(old) => {
-                fits_anew(name, &old, sizes)?;
+                fits_anew(pins, name, &old, sizes)?;
                 unfit.push(name);
             }
         }
@@ -78,23 +83,66 @@ pub(super) fn adopting(
 /// The maps that together say who is denied: a packet must never see some of one set and some of
 /// another.
 fn is_of_the_lists(name: &str) -> bool {
-    let word = [layout::CONTROL, layout::TOUCHED_V4, layout::TOUCHED_V6].contains(&name);
-    word || layout::TABLES.iter().any(|&(.., table)| table == name)
+    let tables = layout::TABLES.iter().map(|&(.., name)| name);
+    let lines = layout::LINES.iter().map(|&(.., name)| name);
+    let touched = layout::TOUCHED.iter().map(|&(.., name)| name);
+    let words = [layout::CONTROL, layout::MEANINGS];
+    tables.chain(lines).chain(touched).chain(words).any(|it| it == name)
+}
+
+/// How many elements a map is to have: by the object, or for lists of these sizes.
+pub(super) fn room_of(name: &str, sizes: MapSizes) -> u32 {
+    if name == layout::CONTROL {
+        return layout::WINDOWS_AT + 1;
+    }
+    resized(name, sizes).expect("this map's size is asked for only where it has one")
+}
+
+/// The size of a map that depends on how many entries there may be.
+fn resized(name: &str, sizes: MapSizes) -> Option<u32> {
+    let table = layout::TABLES.iter().find(|&&(.., it)| it == name);
+    let lines = layout::LINES.iter().find(|&&(.., it)| it == name);
+    let touched = layout::TOUCHED.iter().find(|&&(.., it)| it == name);
+    match (table, lines, touched) {
+        (Some(&(place, kind, ..)), ..) => Some(sizes.of_place(place, list_of(kind))),
+        (_, Some(&(place, family, _)), _) => {
+            Some(Lines::for_entries(family, sizes.of_place(place, List::Deny)).count())
+        }
+        (.., Some(&(_, marked, _))) => Some(smallest(marked, &sizes).map_words()),
+        _ => None,
+    }
 }
 
 /// Refuses a size that the rows in force do not fit: the program that takes over would let some of
 /// them in. (Feeds are published anew in any case, and say themselves when they do not fit.)
-fn fits_anew(name: &'static str, old: &MapData, sizes: MapSizes) -> Result<(), AttachError> {
+fn fits_anew(
+    pins: &Pins,
+    name: &'static str,
+    old: &MapData,
+    sizes: MapSizes,
+) -> Result<(), AttachError> {
     let found = layout::TABLES.iter().find(|&&(.., table)| table == name);
     let Some(&(Place::Rows, kind, family, _)) = found else { return Ok(()) };
     let counting = |error| AttachError::load("counting a list", error);
     let old = old.fd().as_fd().try_clone_to_owned().map_err(counting)?;
-    let entries = Table::new(old, kind, family).count().map_err(counting)?;
+    let mut entries = Table::new(old, kind, family).count().map_err(counting)?;
+    if kind == Kind::Hosts {
+        entries += packed(pins, family).map_err(counting)?;
+    }
     let room = sizes.of_place(Place::Rows, list_of(kind));
     if entries > u64::from(room) {
         return Err(AttachError::Shrunk { map: name, entries, room });
     }
     Ok(())
+}
+
+/// How many rows stand in the packed table that is pinned.
+fn packed(pins: &Pins, family: Family) -> io::Result<u64> {
+    let found = layout::LINES.iter().find(|&&(place, of, _)| (place, of) == (Place::Rows, family));
+    let &(.., name) = found.expect("LINES has every combination");
+    let map = MapData::from_pin(pins.map(name)).map_err(io::Error::other)?;
+    let lines = map.info().map_err(io::Error::other)?.max_entries();
+    Hosts::count_in(map.fd().as_fd(), family, lines)
 }
 
 pub(super) fn program(ebpf: &mut Ebpf) -> &mut Xdp {
@@ -112,8 +160,10 @@ fn object(
     // A constant to the verifier, which removes what it switches off.
     let level = if log_drops { aya_log::Level::Info as u8 } else { 0 };
     loader.override_global(aya_log::LEVEL, &level, true);
-    for (place, kind, _, name) in layout::TABLES {
-        loader.map_max_entries(name, sizes.of_place(place, list_of(kind)));
+    for name in layout::maps() {
+        if let Some(room) = resized(name, sizes) {
+            loader.map_max_entries(name, room);
+        }
     }
     for (name, path) in pinned {
         loader.map_pin_path(name, path.as_path());
@@ -175,9 +225,7 @@ fn compare(
     if is.key_size() != should.key_size() || is.value_size() != should.value_size() {
         return foreign("a map of other keys or values");
     }
-    let table = layout::TABLES.iter().find(|&&(.., table)| table == name);
-    let room = table
-        .map_or(should.max_entries(), |&(place, kind, ..)| sizes.of_place(place, list_of(kind)));
+    let room = resized(name, sizes).unwrap_or(should.max_entries());
     Ok(if is.max_entries() == room { Pinned::Same } else { Pinned::Resized(found) })
 }
 

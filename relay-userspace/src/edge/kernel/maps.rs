@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
 
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
@@ -12,11 +13,14 @@ use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits, Settings};
 use relay_common::parse::Family;
 use relay_common::totals::{COUNTERS, Totals};
-use relay_common::touch;
 
 use super::AttachError;
-use super::load::list_of;
+use super::entries::{Entries, locked};
+use super::hosts::Hosts;
+use super::load::{list_of, room_of};
+use super::meanings::Meanings;
 use super::table::{Table, is_full};
+use super::touched::Touched;
 use super::words::Words;
 use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
@@ -29,9 +33,11 @@ type SettingWords = [u32; 4];
 pub(super) struct Maps {
     /// In the order of [`layout::TABLES`].
     tables: Vec<Table>,
+    /// In the order of [`layout::LINES`].
+    packed: Vec<Hosts>,
+    meanings: Mutex<Meanings>,
     control: Words,
-    pub(super) touched_v4: Words,
-    pub(super) touched_v6: Words,
+    pub(super) touched: Touched,
     totals: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, Hits>,
     settings: Array<MapData, SettingWords>,
@@ -76,42 +82,74 @@ impl Maps {
         let table =
             |&(_, kind, family, name)| Ok(Table::new(descriptor(ebpf, name)?, kind, family));
         let tables = layout::TABLES.iter().map(table).collect::<Result<Vec<_>, AttachError>>()?;
-        let words = |name, count| {
-            let mapped = Words::map(descriptor(ebpf, name)?.as_fd(), count);
-            mapped.map_err(|error| AttachError::load("mapping a map into memory", error))
+        let mapping = |error| AttachError::load("mapping a map into memory", error);
+        let words = |name| {
+            Words::map(descriptor(ebpf, name)?.as_fd(), room_of(name, sizes)).map_err(mapping)
         };
-        let control = words(layout::CONTROL, 1)?;
-        let touched_v4 = words(layout::TOUCHED_V4, touch::WORDS)?;
-        let touched_v6 = words(layout::TOUCHED_V6, touch::WORDS)?;
-        Ok(Self {
+        let packed = |&(place, family, name)| {
+            let room = sizes.of_place(place, List::Deny);
+            Hosts::map(descriptor(ebpf, name)?.as_fd(), family, room).map_err(mapping)
+        };
+        let packed = layout::LINES.iter().map(packed).collect::<Result<Vec<_>, AttachError>>()?;
+        let meanings = descriptor(ebpf, layout::MEANINGS)?;
+        let meanings = Mutex::new(Meanings::map(meanings.as_fd()).map_err(mapping)?);
+        let filter = |&(family, marked, name)| Ok((family, marked, words(name)?));
+        let filters =
+            layout::TOUCHED.iter().map(filter).collect::<Result<Vec<_>, AttachError>>()?;
+        let touched = Touched::new(filters, words(layout::CONTROL)?, &sizes);
+        let control = words(layout::CONTROL)?;
+        let maps = Self {
             tables,
+            packed,
+            meanings,
             control,
-            touched_v4,
-            touched_v6,
+            touched,
             totals: take(ebpf, layout::TOTALS)?,
             hits: take(ebpf, layout::RULE_HITS)?,
             settings: take(ebpf, layout::SETTINGS)?,
             events: Some(take(ebpf, layout::EVENTS)?),
             sizes,
-        })
+        };
+        maps.adopt().map_err(|error| AttachError::load("reading the lists", error))?;
+        Ok(maps)
+    }
+
+    /// Notes what an earlier process has left in the packed tables, and says how long they are.
+    fn adopt(&self) -> io::Result<()> {
+        let mut control = self.control();
+        let mut meanings = locked(&self.meanings);
+        for (hosts, &(place, family, _)) in self.packed.iter().zip(&layout::LINES) {
+            control = control.with_lines(side_of(place), family, hosts.lines());
+            hosts.adopt(self.trie_or_hash(place, Kind::Hosts, family), &mut meanings)?;
+        }
+        meanings.adopted();
+        self.set_control(control);
+        Ok(())
     }
 
     pub(super) fn sizes(&self) -> MapSizes {
         self.sizes
     }
 
-    pub(super) fn table(&self, place: Place, kind: Kind, family: Family) -> &Table {
+    fn trie_or_hash(&self, place: Place, kind: Kind, family: Family) -> &Table {
         let wanted = (place, kind, family);
         let at = layout::TABLES.iter().position(|&(p, k, f, _)| (p, k, f) == wanted);
         &self.tables[at.expect("TABLES has every combination")]
     }
 
+    pub(super) fn table(&self, place: Place, kind: Kind, family: Family) -> Entries<'_> {
+        let table = self.trie_or_hash(place, kind, family);
+        let at = layout::LINES.iter().position(|&(p, f, _)| (p, f) == (place, family));
+        let packed = || (&self.packed[at.expect("LINES has every combination")], &self.meanings);
+        Entries { table, packed: (kind == Kind::Hosts).then(packed) }
+    }
+
     pub(super) fn control(&self) -> Control {
-        Control::from_word(self.control.get(0))
+        Control::from_word(self.control.get(layout::CONTROL_AT))
     }
 
     pub(super) fn set_control(&self, control: Control) {
-        self.control.set(0, control.word());
+        self.control.set(layout::CONTROL_AT, control.word());
     }
 
     /// Says that a table may hold entries, before the first is put.

@@ -31,7 +31,7 @@ impl Words {
         Ok(Self { start: start.cast(), count })
     }
 
-    fn all(&self) -> &[AtomicU64] {
+    pub(super) fn all(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is as long as `count` words, is aligned to a page, and is unmapped
         // only when this is dropped.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.count) }
