@@ -152,6 +152,9 @@ fn loaded(place: Place, list: &DenyList, allowed: &[IpAddr]) -> Result<Probe> {
             filter.set_guarded(Scope::MX)?;
         }
     }
+    // As the edge does when a list has changed.
+    let allowed = allowed.iter().map(|&(net, _)| (List::Allow, net));
+    filter.retouch(&mut allowed.chain(list.prefixes().iter().map(|&net| (List::Deny, net))))?;
     Ok(probe)
 }
 

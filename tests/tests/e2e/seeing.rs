@@ -2,6 +2,7 @@
 //! has what the lists call for.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use postern_tests::{
     pty::Pty,
     world::{GATEWAY, OTHER, OTHER_V6, World},
 };
+use relay_common::layout::{DENY_ENTRIES, LAYOUT_VERSION};
+use relay_common::packed::{Lines, Place};
+use relay_common::parse::{Family, Source};
 use serde_json::Value;
 
 /// One SYN is enough to be told about.
@@ -156,16 +160,28 @@ fn hits_and_events_survive_a_kill_of_the_edge() -> Result<()> {
 fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<()> {
     let mut world = World::new()?;
     world.start("")?;
-    world.cli_ok(&["deny", "add", OTHER])?;
-    let hosts = world.pins.join("v2").join("HOSTS_V4");
-    let key = ["key", "203", "0", "113", "99"];
-    // Never to expire, rule and reason 0, submission alone, /32.
-    let other_scope = ["value", "0", "0", "0", "0", "0", "0", "0", "0", "0", "2", "32", "0"];
-    for (verb, value, drift) in [("delete", &[][..], 1), ("update", &other_scope[..], 2)] {
+    let pins = world.pins.join(format!("v{LAYOUT_VERSION}"));
+    // A host stands in a line of the packed table; its line is emptied.
+    let address: Ipv4Addr = OTHER.parse()?;
+    let lines = Lines::for_entries(Family::V4, DENY_ENTRIES);
+    let line = Place::of(&Source::V4(address.octets()), lines).line;
+    let host = (OTHER, "LINES_V4", line.to_ne_bytes().to_vec(), "update", vec![0; 64]);
+    // A prefix stands in the trie. Never to expire, rule and reason 0, submission alone, /31.
+    let net = "203.0.113.98/31";
+    let key = [&31u32.to_ne_bytes()[..], &[203, 0, 113, 98]].concat();
+    let other_scope = vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 31, 0];
+    let changed = (net, "DENY_V4", key.clone(), "update", other_scope);
+    let gone = (net, "DENY_V4", key, "delete", Vec::new());
+    for (drift, (denied, map, key, verb, value)) in (1..).zip([host, changed, gone]) {
+        world.cli_ok(&["deny", "add", denied])?;
         let explained = world.json(&["explain", OTHER])?;
         ensure!(explained["edge"]["agrees"] == true, "{explained}");
         let mut bpftool = Command::new("bpftool");
-        bpftool.args(["map", verb, "pinned"]).arg(&hosts).args(key).args(value);
+        bpftool.args(["map", verb, "pinned"]).arg(pins.join(map));
+        bpftool.arg("key").args(key.iter().map(u8::to_string));
+        if !value.is_empty() {
+            bpftool.arg("value").args(value.iter().map(u8::to_string));
+        }
         output(&mut bpftool)?.success()?;
         let explained = world.json(&["explain", OTHER])?;
         let edge = &explained["edge"];
@@ -179,9 +195,10 @@ fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<
         })?;
         let status = world.json(&["status"])?;
         ensure!(status["edge"]["health"]["drift"] == drift, "{verb}: {}", status["edge"]["health"]);
+        world.cli_ok(&["deny", "del", denied])?;
     }
     let status = world.cli_ok(&["status"])?;
-    ensure!(status.contains("2 differences between lists and filter repaired"), "{status}");
+    ensure!(status.contains("3 differences between lists and filter repaired"), "{status}");
     world.stop()
 }
 
