@@ -28,7 +28,8 @@ const V4_REST_BITS: u32 = 16;
 const LINES_LOG2_MIN: u32 = 16;
 const SPILLED: u64 = 1;
 
-/// How many lines a table has, as its logarithm to base 2; none where only the hash is used.
+/// How many lines a table has, as its logarithm to base 2. One line is none: only the hash is used,
+/// and the line says that it spilled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lines(u8);
 
@@ -106,13 +107,14 @@ impl Place {
             Source::V4(ip) => {
                 let mixed = mix_v4(u32::from_be_bytes(*ip));
                 let rest = (mixed & (u32::MAX >> (32 - V4_REST_BITS))) as u64;
-                let line = mixed >> (32 - lines.log2());
+                let line = (mixed as u64 >> (32 - lines.log2())) as u32;
                 Self { line, rest: rest << MEANING_BITS, family: Family::V4 }
             }
             Source::V6(b) => {
                 let network = u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
                 let mixed = mix_v6(network);
-                let line = (mixed >> (64 - lines.log2())) as u32;
+                // In two steps: without lines there would be 64 bits to shift by.
+                let line = (mixed >> 1 >> (63 - lines.log2())) as u32;
                 Self { line, rest: mixed << MEANING_BITS, family: Family::V6 }
             }
         }

@@ -190,11 +190,28 @@ impl Windows {
 /// What a source's marks say. `word` reads a filter's map: all ones where there is no such word.
 #[inline(always)]
 pub fn of(source: &Source, windows: Windows, word: impl Fn(Family, Marked, u32) -> u64) -> Touch {
-    let family = source.family();
-    let (network, bits) = match source {
-        Source::V4(ip) => (u32::from_be_bytes(*ip) as u64, 32),
-        Source::V6(b) => (u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]), 64),
-    };
+    // Two calls, each of one family: the kernel is faster where it knows the map beforehand.
+    match source {
+        Source::V4(ip) => {
+            let network = u32::from_be_bytes(*ip) as u64;
+            of_network(Family::V4, network, 32, windows, word)
+        }
+        Source::V6(b) => {
+            let network = u64::from_be_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]);
+            of_network(Family::V6, network, 64, windows, word)
+        }
+    }
+}
+
+/// The same, of a network of so many bits.
+#[inline(always)]
+fn of_network(
+    family: Family,
+    network: u64,
+    bits: u8,
+    windows: Windows,
+    word: impl Fn(Family, Marked, u32) -> u64,
+) -> Touch {
     let is_marked = |marked, len: u8| {
         let mark = Mark::of(network >> (bits - len), len);
         let index = mark.index(windows.of(family, marked));
@@ -202,8 +219,10 @@ pub fn of(source: &Source, windows: Windows, word: impl Fn(Family, Marked, u32) 
     };
     // All words are asked for before the first is there: each may be far away.
     let hosts = is_marked(Marked::Hosts, family.host_len());
-    let [long, middle, short] =
-        LENGTHS[family as usize].map(|(len, _)| is_marked(Marked::Networks, len));
+    let [(long, _), (middle, _), (short, _)] = LENGTHS[family as usize];
+    let long = is_marked(Marked::Networks, long);
+    let middle = is_marked(Marked::Networks, middle);
+    let short = is_marked(Marked::Networks, short);
     Touch { hosts, prefixes: long | middle | short }
 }
 

@@ -17,7 +17,7 @@ use relay_common::parse::{Family, Source};
 use relay_common::touch::{self, Marked, Touch, Windows};
 use relay_common::verdict::{Lists, Step};
 
-use crate::clock;
+use crate::{clock, verifier};
 
 /// The bytes of an [`Entry`], in words: a value is aligned to four.
 type Value = [u32; Entry::SIZE / 4];
@@ -129,24 +129,21 @@ impl Lists for Tables {
     fn touched(&self, source: &Source) -> Touch {
         let Some(&windows) = CONTROL.get(layout::WINDOWS_AT) else { return Touch::ANY };
         let touch = touch::of(source, Windows::from_word(windows), |family, marked, index| {
-            let words = match (family, marked) {
-                (Family::V4, Marked::Hosts) => &TOUCHED_HOST_V4,
-                (Family::V4, Marked::Networks) => &TOUCHED_NETS_V4,
-                (Family::V6, Marked::Hosts) => &TOUCHED_HOST_V6,
-                (Family::V6, Marked::Networks) => &TOUCHED_NETS_V6,
+            let word = match (family, marked) {
+                (Family::V4, Marked::Hosts) => TOUCHED_HOST_V4.get(index),
+                (Family::V4, Marked::Networks) => TOUCHED_NETS_V4.get(index),
+                (Family::V6, Marked::Hosts) => TOUCHED_HOST_V6.get(index),
+                (Family::V6, Marked::Networks) => TOUCHED_NETS_V6.get(index),
             };
-            words.get(index).map_or(u64::MAX, |&word| word)
+            word.map_or(u64::MAX, |&word| word)
         });
+        let touch = verifier::forget_the_marks(touch, source);
         self.control.widened(touch, source.family())
     }
 
     #[inline(always)]
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
-        let lines = self.control.lines(table, source.family());
-        if lines.is_none() {
-            return self.spilled(table, source);
-        }
-        let place = packed::Place::of(source, lines);
+        let place = packed::Place::of(source, self.control.lines(table, source.family()));
         match place.find(self.line(table, source, place.line)?) {
             Found::Meaning(number) => {
                 MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))

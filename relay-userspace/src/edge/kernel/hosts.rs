@@ -41,6 +41,9 @@ impl Hosts {
     pub(super) fn map(fd: BorrowedFd<'_>, family: Family, room: u32) -> io::Result<Self> {
         let lines = Lines::for_entries(family, room);
         let words = Words::map(fd, lines.count() * LINE_WORDS as u32)?;
+        if lines.is_none() {
+            words.set(0, packed::spilled(0));
+        }
         let (held, cleared) = (AtomicU64::new(0), AtomicU32::new(0));
         Ok(Self { words, lines, family, room: room.into(), held, cleared })
     }
@@ -191,14 +194,10 @@ impl Hosts {
         spill: &Table,
         meanings: &Meanings,
     ) -> io::Result<Option<Entry>> {
-        let spilled = || spill.find(address, self.family.host_len());
-        if self.lines.is_none() {
-            return spilled();
-        }
         let place = Place::of(&Source::from(address), self.lines);
         match place.find(&self.line(place.line)) {
             Found::Meaning(number) => Ok(Some(meanings.get(number))),
-            Found::Spilled => spilled(),
+            Found::Spilled => spill.find(address, self.family.host_len()),
             Found::No => Ok(None),
         }
     }
@@ -247,7 +246,7 @@ impl Hosts {
 
     /// Whether it holds anything.
     pub(super) fn holds_any(&self, spill: &Table) -> io::Result<bool> {
-        Ok(self.taken_words().next().is_some() || spill.holds_any()?)
+        Ok(!self.lines.is_none() && self.taken_words().next().is_some() || spill.holds_any()?)
     }
 
     /// How many hosts there are, counted where they stand.
