@@ -6,7 +6,6 @@
 
 use crate::control::{Kind, Place, Slot};
 use crate::parse::Family;
-use crate::touch::Marked;
 
 /// Names the pin directory, so that maps of two layouts never meet.
 pub const LAYOUT_VERSION: u32 = 3;
@@ -18,9 +17,11 @@ pub const PROGRAM: &str = "postern";
 pub const TOTALS: &str = "TOTALS";
 /// Per-CPU array of [`RuleHits`], indexed by an entry's rule.
 pub const RULE_HITS: &str = "RULE_HITS";
-/// Array of two u64: the [`Control`](crate::control::Control) word, and the
-/// [`Windows`](crate::touch::Windows). Can be mapped into memory.
+/// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
 pub const CONTROL: &str = "CONTROL";
+/// Arrays of as many u64 as [`touch::words`](crate::touch::words) says. Can be mapped into memory.
+pub const TOUCHED_V4: &str = "TOUCHED_V4";
+pub const TOUCHED_V6: &str = "TOUCHED_V6";
 /// Array of the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for. Can be
 /// mapped into memory: each takes [`MEANING_WORDS`].
 pub const MEANINGS: &str = "MEANINGS";
@@ -33,16 +34,9 @@ pub const BUCKETS_V4: &str = "BUCKETS_V4";
 pub const BUCKETS_V6: &str = "BUCKETS_V6";
 
 /// The maps that are no tables of entries.
-pub const OTHER_MAPS: [&str; 8] =
-    [TOTALS, RULE_HITS, CONTROL, MEANINGS, SETTINGS, EVENTS, BUCKETS_V4, BUCKETS_V6];
-
-/// The filters of touched sources: arrays of u64, each with two halves for a
-/// [`Window`](crate::touch::Window). Can be mapped into memory.
-pub const TOUCHED: [(Family, Marked, &str); 4] = [
-    (Family::V4, Marked::Hosts, "TOUCHED_HOST_V4"),
-    (Family::V4, Marked::Networks, "TOUCHED_NETS_V4"),
-    (Family::V6, Marked::Hosts, "TOUCHED_HOST_V6"),
-    (Family::V6, Marked::Networks, "TOUCHED_NETS_V6"),
+pub const OTHER_MAPS: [&str; 10] = [
+    TOTALS, RULE_HITS, CONTROL, TOUCHED_V4, TOUCHED_V6, MEANINGS, SETTINGS, EVENTS, BUCKETS_V4,
+    BUCKETS_V6,
 ];
 
 /// Every table of entries: where it stands, what it holds, and its map's name.
@@ -91,8 +85,7 @@ pub fn map_of(place: Place, kind: Kind, family: Family) -> &'static str {
 pub fn maps() -> impl Iterator<Item = &'static str> {
     let tables = TABLES.into_iter().map(|(.., name)| name);
     let lines = LINES.into_iter().map(|(.., name)| name);
-    let touched = TOUCHED.into_iter().map(|(.., name)| name);
-    tables.chain(lines).chain(touched).chain(OTHER_MAPS)
+    tables.chain(lines).chain(OTHER_MAPS)
 }
 
 /// Room for entries in each allow table unless the loader says otherwise.
@@ -103,9 +96,6 @@ pub const DENY_ENTRIES: u32 = 1_048_576;
 pub const RULES: u32 = 65_536;
 /// Bytes of the ring buffer: a power of two, and of pages.
 pub const EVENT_BYTES: u32 = 256 << 10;
-/// Indices of the two words of CONTROL.
-pub const CONTROL_AT: u32 = 0;
-pub const WINDOWS_AT: u32 = 1;
 /// Words of 64 bits that each entry of MEANINGS takes, the last of them half empty.
 pub const MEANING_WORDS: u32 = 2;
 /// Sources whose connections are counted at once; the ones seen longest ago make room.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use postern::edge::filter::{Filter, MapSizes};
-use postern::edge::kernel::{Answer, Drive, Probe, Program};
+use postern::edge::kernel::{Answer, Drive, Plain, Probe, Program};
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::parse::Family;
 
@@ -26,6 +26,11 @@ const PACKETS: u32 = 250_000;
 const SOURCES: usize = 1_000_000;
 /// Entries of the allow list.
 const ALLOWED: usize = 1_000;
+/// The kernel's own maps by themselves, without scope, expiry and rule: how dear memory is here.
+const HASH_HIT: &str = "a plain hash of the hosts: hit";
+const TRIE_MISS: &str = "a plain LPM trie of all: miss";
+/// Entries of a list that costs nothing but the way to find that out.
+const FEW: usize = 10;
 
 /// Where the million stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +78,14 @@ fn of_family(family: Family, peers: &mut Peers) -> Result<Table> {
     let drives = drives(&mut list, &hosts, &allowed)?;
     let mut empty = Probe::load(MapSizes { allow: 1, deny: 1, ..MapSizes::default() })?;
     empty.filter.set_guarded(Scope::MX)?;
+    let mut few = loaded(Place::Rows, &DenyList::mixed(family, FEW), &allowed[..1])?;
     let mut feeds = loaded(Place::Feeds, &list, &allowed)?;
     let mut rows = loaded(Place::Rows, &list, &allowed)?;
     let nothing = Program::answering(Answer::Pass)?;
-    let (empty, feeds, rows) = (empty.program()?, feeds.program()?, rows.program()?);
+    let (empty, few) = (empty.program()?, few.program()?);
+    let (feeds, rows) = (feeds.program()?, rows.program()?);
+    let plain_hash = Program::looking_up(Plain::Hash, family, &list.host_entries())?;
+    let plain_trie = Program::looking_up(Plain::Trie, family, &list.entries())?;
     let xdp_filter =
         peers.attempt(Peer::XdpFilter, || Ok((XdpFilter::alone(&[])?, XdpFilter::alone(&hosts)?)));
     let mut floor = vec![
@@ -86,6 +95,7 @@ fn of_family(family: Family, peers: &mut Peers) -> Result<Table> {
     let mut cases = vec![
         Case::new("unguarded port, a million in feeds", &feeds, &drives.unguarded, false),
         Case::new("empty lists", &empty, &drives.honest, false),
+        Case::new("ten rows: honest source", &few, &drives.honest, false),
         Case::new("feeds: honest source", &feeds, &drives.honest, false),
         Case::new("feeds: clean source", &feeds, &drives.clean, false),
         Case::new("feeds: honest neighbour of a listed one", &feeds, &drives.neighbour, false),
@@ -96,6 +106,10 @@ fn of_family(family: Family, peers: &mut Peers) -> Result<Table> {
         Case::new("rows: denied host", &rows, &drives.host, true),
         Case::new("rows: denied by a prefix", &rows, &drives.prefix, true),
     ];
+    cases.extend([
+        Case::new(HASH_HIT, &plain_hash, &drives.host, true),
+        Case::new(TRIE_MISS, &plain_trie, &drives.honest, false),
+    ]);
     if let Some((unfilled, filled)) = &xdp_filter {
         cases.push(Case::new(
             "xdp-filter, no entries: miss",
@@ -188,9 +202,23 @@ fn table(family: Family, floor: &[Case<'_>], cases: &[Case<'_>]) -> Result<Table
             "feeds: denied host" | "rows: denied host" => Some(120.0),
             _ => None,
         };
-        if case.name.starts_with("feeds") || case.name.starts_with("rows") {
+        let is_ours =
+            ["feeds: ", "rows: ", "ten rows: "].iter().any(|it| case.name.starts_with(it));
+        if is_ours {
             let above = figure.above(&empty)?;
             line = line.against("above empty lists", &above, bar.map(Bar::AtMost))?;
+        }
+        let plain = match case.name {
+            "feeds: denied host" | "rows: denied host" => Some((HASH_HIT, "times a plain hash")),
+            "feeds: honest source" | "rows: honest source" => {
+                Some((TRIE_MISS, "times a plain LPM trie"))
+            }
+            _ => None,
+        };
+        if let Some((plain, what)) = plain
+            && let Some(plain) = named(plain)?
+        {
+            line = line.against(what, &figure.times(&plain)?, None)?;
         }
         if case.name.starts_with("unguarded") {
             line = line.against("above an empty program", &figure, Some(Bar::AtMost(15.0)))?;

@@ -147,6 +147,11 @@ impl DenyList {
         self.prefixes.iter().map(|&prefix| (prefix, entry())).collect()
     }
 
+    /// The hosts alone of these.
+    pub(super) fn host_entries(&self) -> Vec<(IpNet, Entry)> {
+        self.prefixes[..self.hosts].iter().map(|&prefix| (prefix, entry())).collect()
+    }
+
     pub(super) fn covers(&self, source: IpAddr) -> bool {
         let lengths = match self.family {
             Family::V4 => [32, 24, 23, 22, 20, 16].as_slice(),

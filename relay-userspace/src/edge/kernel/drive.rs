@@ -8,10 +8,14 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::bpf::{self, Attr, Command, OneAttr};
+use super::instructions::{
+    self, EXIT, LOAD_U32, LOAD_U64, R0, R1, R2, R3, R4, R5, STORE_U32, STORE_U64, TAIL_CALL, copy,
+    instruction, map, set,
+};
 use super::probe::Outcome;
 
 const PROGRAM_TYPE_XDP: u32 = 6;
@@ -50,9 +54,8 @@ impl Program {
         // prog_id, next_id, open_flags
         let mut attr = [id, 0, 0, 0];
         // SAFETY: the command reads and writes nothing but `attr`.
-        let fd = unsafe { bpf::call(Command::ProgGetFdById, &mut attr) }?;
-        // SAFETY: the kernel has just made this descriptor for us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let made = unsafe { bpf::call(Command::ProgGetFdById, &mut attr) }?;
+        Ok(Self(instructions::descriptor(made)))
     }
 
     /// Two instructions that answer at once: an empty program, or one that drops everything.
@@ -60,8 +63,11 @@ impl Program {
     /// # Errors
     /// No privilege, or no BPF.
     pub fn answering(answer: Answer) -> io::Result<Self> {
-        let code = [set(R0, answer as i32), EXIT];
-        load(&code, Form { frags: true, expected_attach_type: ATTACH_TYPE_XDP }).map(Self)
+        Self::load(&[set(R0, answer as i32), EXIT])
+    }
+
+    pub(super) fn load(code: &[u64]) -> io::Result<Self> {
+        load(code, Form { frags: true, expected_attach_type: ATTACH_TYPE_XDP }).map(Self)
     }
 
     pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
@@ -178,9 +184,8 @@ fn create_map(map_type: u32, value_size: u32, entries: u32) -> io::Result<OwnedF
     // map_type, key_size, value_size, max_entries
     let mut attr = [map_type, 4, value_size, entries];
     // SAFETY: the command reads nothing but `attr`.
-    let fd = unsafe { bpf::call(Command::MapCreate, &mut attr) }?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let made = unsafe { bpf::call(Command::MapCreate, &mut attr) }?;
+    Ok(instructions::descriptor(made))
 }
 
 #[repr(C)]
@@ -218,9 +223,8 @@ fn load(code: &[u64], form: Form) -> io::Result<OwnedFd> {
         expected_attach_type: form.expected_attach_type,
     };
     // SAFETY: code and licence are as long as is said, and outlive the call.
-    let fd = unsafe { bpf::call(Command::ProgLoad, &mut attr) }?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let made = unsafe { bpf::call(Command::ProgLoad, &mut attr) }?;
+    Ok(instructions::descriptor(made))
 }
 
 #[repr(C)]
@@ -259,48 +263,13 @@ fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Ou
     Ok(Outcome { drops, duration: Duration::from_nanos(attr.duration_ns.into()) })
 }
 
-type Register = u8;
-const R0: Register = 0;
-const R1: Register = 1;
-const R2: Register = 2;
-const R3: Register = 3;
-const R4: Register = 4;
-const R5: Register = 5;
-
-/// One instruction (RFC 9669 section 3), as a little-endian or big-endian machine has it in memory.
-const fn instruction(code: u8, to: Register, from: Register, offset: i16, number: i32) -> u64 {
-    let (o, n) = (offset.to_ne_bytes(), number.to_ne_bytes());
-    let registers = if cfg!(target_endian = "big") { to << 4 | from } else { from << 4 | to };
-    u64::from_ne_bytes([code, registers, o[0], o[1], n[0], n[1], n[2], n[3]])
-}
-
-const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
-const TAIL_CALL: u64 = instruction(0x85, 0, 0, 0, 12);
-
-const fn set(to: Register, number: i32) -> u64 {
-    instruction(0xb7, to, 0, 0, number)
-}
-
-const fn copy(to: Register, from: Register) -> u64 {
-    instruction(0xbf, to, from, 0, 0)
-}
-
-/// The first half of the load of a map (`source` 1) or of the address of its value (2).
-fn map(to: Register, map: BorrowedFd<'_>, source: u8) -> u64 {
-    instruction(0x18, to, source, 0, bpf::number(map) as i32)
-}
-
 /// The driver: see the module.
 fn driver(list: BorrowedFd<'_>, target: BorrowedFd<'_>, sources: usize, is_v4: bool) -> Vec<u64> {
-    const LOAD_U32: u8 = 0x61;
-    const LOAD_U64: u8 = 0x79;
-    const STORE_U32: u8 = 0x63;
-    const STORE_U64: u8 = 0x7b;
     let mut code = vec![
         // The packet's beginning and end.
         instruction(LOAD_U32, R2, R1, 0, 0),
         instruction(LOAD_U32, R3, R1, 4, 0),
-        map(R4, list, 2),
+        map(R4, bpf::number(list) as i32, 2),
         0,
         // The number of this source, which is the first behind the last; and of the next.
         instruction(LOAD_U64, R5, R4, 0, 0),
@@ -332,6 +301,13 @@ fn driver(list: BorrowedFd<'_>, target: BorrowedFd<'_>, sources: usize, is_v4: b
     code.push(instruction(0x2d, R0, R3, writes.len() as i16, 0));
     code.extend(writes);
     // The context is in R1 still.
-    code.extend([map(R2, target, 1), 0, set(R3, 0), TAIL_CALL, set(R0, 0), EXIT]);
+    code.extend([
+        map(R2, bpf::number(target) as i32, 1),
+        0,
+        set(R3, 0),
+        TAIL_CALL,
+        set(R0, 0),
+        EXIT,
+    ]);
     code
 }

@@ -18,7 +18,6 @@ use super::hosts::Hosts;
 use super::maps::Maps;
 use super::pins::Pins;
 use super::table::Table;
-use super::touched::smallest;
 use crate::edge::filter::MapSizes;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/postern-xdp"));
@@ -85,30 +84,19 @@ pub(super) fn adopting(
 fn is_of_the_lists(name: &str) -> bool {
     let tables = layout::TABLES.iter().map(|&(.., name)| name);
     let lines = layout::LINES.iter().map(|&(.., name)| name);
-    let touched = layout::TOUCHED.iter().map(|&(.., name)| name);
-    let words = [layout::CONTROL, layout::MEANINGS];
-    tables.chain(lines).chain(touched).chain(words).any(|it| it == name)
-}
-
-/// How many elements a map is to have: by the object, or for lists of these sizes.
-pub(super) fn room_of(name: &str, sizes: MapSizes) -> u32 {
-    if name == layout::CONTROL {
-        return layout::WINDOWS_AT + 1;
-    }
-    resized(name, sizes).expect("this map's size is asked for only where it has one")
+    let words = [layout::CONTROL, layout::TOUCHED_V4, layout::TOUCHED_V6, layout::MEANINGS];
+    tables.chain(lines).chain(words).any(|it| it == name)
 }
 
 /// The size of a map that depends on how many entries there may be.
 fn resized(name: &str, sizes: MapSizes) -> Option<u32> {
     let table = layout::TABLES.iter().find(|&&(.., it)| it == name);
     let lines = layout::LINES.iter().find(|&&(.., it)| it == name);
-    let touched = layout::TOUCHED.iter().find(|&&(.., it)| it == name);
-    match (table, lines, touched) {
-        (Some(&(place, kind, ..)), ..) => Some(sizes.of_place(place, list_of(kind))),
-        (_, Some(&(place, family, _)), _) => {
+    match (table, lines) {
+        (Some(&(place, kind, ..)), _) => Some(sizes.of_place(place, list_of(kind))),
+        (_, Some(&(place, family, _))) => {
             Some(Lines::for_entries(family, sizes.of_place(place, List::Deny)).count())
         }
-        (.., Some(&(_, marked, _))) => Some(smallest(marked, &sizes).map_words()),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List};
-use relay_common::parse::Source;
+use relay_common::parse::{Family, Source};
 use relay_common::touch::{self, Touch};
 use relay_common::verdict::Lists;
 
@@ -39,9 +39,10 @@ impl At<'_> {
 
 impl Lists for At<'_> {
     fn touched(&self, source: &Source) -> Touch {
-        let touched = &self.maps.touched;
-        let word = |family, marked, index| touched.word(family, marked, index);
-        let touch = touch::of(source, touched.windows(), word);
+        let touch = touch::of(source, |family, index| match family {
+            Family::V4 => self.maps.touched_v4.get(index),
+            Family::V6 => self.maps.touched_v6.get(index),
+        });
         self.control.widened(touch, source.family())
     }
 

@@ -13,14 +13,14 @@ use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, RuleHits, Settings};
 use relay_common::parse::Family;
 use relay_common::totals::{COUNTERS, Totals};
+use relay_common::touch;
 
 use super::AttachError;
 use super::entries::{Entries, locked};
 use super::hosts::Hosts;
-use super::load::{list_of, room_of};
+use super::load::list_of;
 use super::meanings::Meanings;
 use super::table::{Table, is_full};
-use super::touched::Touched;
 use super::words::Words;
 use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
@@ -37,7 +37,8 @@ pub(super) struct Maps {
     packed: Vec<Hosts>,
     meanings: Mutex<Meanings>,
     control: Words,
-    pub(super) touched: Touched,
+    pub(super) touched_v4: Words,
+    pub(super) touched_v6: Words,
     totals: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, Hits>,
     settings: Array<MapData, SettingWords>,
@@ -83,9 +84,8 @@ impl Maps {
             |&(_, kind, family, name)| Ok(Table::new(descriptor(ebpf, name)?, kind, family));
         let tables = layout::TABLES.iter().map(table).collect::<Result<Vec<_>, AttachError>>()?;
         let mapping = |error| AttachError::load("mapping a map into memory", error);
-        let words = |name| {
-            Words::map(descriptor(ebpf, name)?.as_fd(), room_of(name, sizes)).map_err(mapping)
-        };
+        let words =
+            |name, count| Words::map(descriptor(ebpf, name)?.as_fd(), count).map_err(mapping);
         let packed = |&(place, family, name)| {
             let room = sizes.of_place(place, List::Deny);
             Hosts::map(descriptor(ebpf, name)?.as_fd(), family, room).map_err(mapping)
@@ -93,17 +93,16 @@ impl Maps {
         let packed = layout::LINES.iter().map(packed).collect::<Result<Vec<_>, AttachError>>()?;
         let meanings = descriptor(ebpf, layout::MEANINGS)?;
         let meanings = Mutex::new(Meanings::map(meanings.as_fd()).map_err(mapping)?);
-        let filter = |&(family, marked, name)| Ok((family, marked, words(name)?));
-        let filters =
-            layout::TOUCHED.iter().map(filter).collect::<Result<Vec<_>, AttachError>>()?;
-        let touched = Touched::new(filters, words(layout::CONTROL)?, &sizes);
-        let control = words(layout::CONTROL)?;
+        let control = words(layout::CONTROL, 1)?;
+        let touched_v4 = words(layout::TOUCHED_V4, touch::words(Family::V4))?;
+        let touched_v6 = words(layout::TOUCHED_V6, touch::words(Family::V6))?;
         let maps = Self {
             tables,
             packed,
             meanings,
             control,
-            touched,
+            touched_v4,
+            touched_v6,
             totals: take(ebpf, layout::TOTALS)?,
             hits: take(ebpf, layout::RULE_HITS)?,
             settings: take(ebpf, layout::SETTINGS)?,
@@ -145,11 +144,11 @@ impl Maps {
     }
 
     pub(super) fn control(&self) -> Control {
-        Control::from_word(self.control.get(layout::CONTROL_AT))
+        Control::from_word(self.control.get(0))
     }
 
     pub(super) fn set_control(&self, control: Control) {
-        self.control.set(layout::CONTROL_AT, control.word());
+        self.control.set(0, control.word());
     }
 
     /// Says that a table may hold entries, before the first is put.
