@@ -19,7 +19,7 @@ pub const TOTALS: &str = "TOTALS";
 pub const RULE_HITS: &str = "RULE_HITS";
 /// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
 pub const CONTROL: &str = "CONTROL";
-/// Arrays of as many u64 as [`touch::words`](crate::touch::words) says. Can be mapped into memory.
+/// Arrays of [`touch::WORDS`](crate::touch::WORDS) u64. Can be mapped into memory.
 pub const TOUCHED_V4: &str = "TOUCHED_V4";
 pub const TOUCHED_V6: &str = "TOUCHED_V6";
 /// Array of the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for. Can be

@@ -58,9 +58,9 @@ tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOS
 #[map]
 static CONTROL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V4: Array<u64> = Array::with_max_entries(touch::words(Family::V4), BPF_F_MMAPABLE);
+static TOUCHED_V4: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V6: Array<u64> = Array::with_max_entries(touch::words(Family::V6), BPF_F_MMAPABLE);
+static TOUCHED_V6: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
 #[map]
 static MEANINGS: Array<[u64; layout::MEANING_WORDS as usize]> =
     Array::with_max_entries(packed::MEANINGS, BPF_F_MMAPABLE);

@@ -26,6 +26,9 @@ pub(crate) fn forget_the_path(packet: &mut Packet) {
 /// Makes it forget which marks there were, which is sixteen ways to come to the same.
 #[inline(always)]
 pub(crate) fn forget_the_marks(touch: Touch, source: &Source) -> Touch {
+    if touch.is_none() {
+        return touch;
+    }
     let bits = (u8::from(touch.hosts) | u8::from(touch.prefixes) << 1) ^ nothing(source);
     Touch { hosts: bits & 1 != 0, prefixes: bits & 2 != 0 }
 }

@@ -27,8 +27,8 @@ impl Maps {
         &mut self,
         prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
     ) -> Result<(), FilterError> {
-        let words = |family| vec![0u64; touch::words(family) as usize];
-        let (mut v4, mut v6) = (words(Family::V4), words(Family::V6));
+        let words = || vec![0u64; touch::WORDS as usize];
+        let (mut v4, mut v6) = (words(), words());
         let mut everything = false;
         for (list, prefix) in prefixes {
             let prefix = prefix.trunc();
@@ -66,7 +66,7 @@ fn each_word(kind: Kind, prefix: IpNet, mut mark: impl FnMut(Family, u32, u64)) 
         }
         IpNet::V6(net) => {
             let network = (net.addr().to_bits() >> 64) as u64;
-            (Family::V6, touch::marks_v6(network, net.prefix_len()))
+            (Family::V6, touch::marks_v6(network, net.prefix_len(), kind))
         }
     };
     Marks::each_word(marks, |word, bits| mark(family, word, bits))
