@@ -25,6 +25,17 @@ pub struct Protected {
     pub ssh: Vec<IpAddr>,
 }
 
+impl Protected {
+    /// All of them, whatever the reason.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let Self { own, gateways, resolvers, inside_hosts, proxies, administrators, ssh } = self;
+        [own, gateways, resolvers, inside_hosts, proxies, administrators, ssh]
+            .into_iter()
+            .flatten()
+            .copied()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Guardrail {
     #[error("{prefix} holds {address}, {what}; put that on the allow list first")]

@@ -37,16 +37,7 @@ pub(super) fn check(
     desired: &Desired,
     wall_s: u64,
 ) -> Result<(), Guardrail> {
-    let addresses = [
-        &protected.own,
-        &protected.gateways,
-        &protected.resolvers,
-        &protected.inside_hosts,
-        &protected.proxies,
-        &protected.administrators,
-        &protected.ssh,
-    ];
-    let within = addresses.into_iter().flatten().map(|&address| host(address));
+    let within = protected.addresses().map(host);
     let allow: Vec<IpNet> = within
         .filter(|address| prefix.contains(address))
         .chain([prefix])

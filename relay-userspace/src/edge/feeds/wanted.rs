@@ -106,19 +106,9 @@ impl Feeds {
                 && allow.feed.scope.contains(slot.feed.scope)
                 && allow.expires_s(now).is_some()
         };
-        let addresses = [
-            &protected.own,
-            &protected.gateways,
-            &protected.resolvers,
-            &protected.inside_hosts,
-            &protected.proxies,
-            &protected.administrators,
-            &protected.ssh,
-        ];
-        let mut left_out: Vec<IpNet> = addresses
-            .into_iter()
-            .flatten()
-            .map(|&address| canonical_ip(address))
+        let mut left_out: Vec<IpNet> = protected
+            .addresses()
+            .map(canonical_ip)
             .filter(|&address| {
                 let by_row = desired.allow_over(host(address), slot.feed.scope, now.wall_s());
                 let mut by_feed = self.slots.iter().filter(|allow| allowing(allow));
