@@ -141,12 +141,7 @@ fn an_edge_killed_while_it_publishes_leaves_the_old_feed_and_the_next_one_has_th
                 let next = world.daemon_pid("edge").ok().filter(|&pid| pid != edge);
                 Ok(next.and_then(|_| world.cli_ok(&["status"]).ok()))
             })?;
-            until("the new feed", || {
-                let address = format!("10.{}.1.1", 100 + number);
-                let told = world.cli(&["--json", "explain", &address])?.stdout;
-                let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
-                Ok((told["edge"]["verdict"] == "denied").then_some(()))
-            })?;
+            world.until_verdict(&format!("10.{}.1.1", 100 + number), "denied")?;
         }
         Ok(())
     })?;
