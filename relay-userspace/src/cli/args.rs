@@ -8,7 +8,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use lists::{AddArgs, AllowCommand, DenyArgs, DenyCommand, ImportArgs, ListCommand};
+pub use lists::{
+    AddArgs, AllowArgs, AllowCommand, DelArgs, DenyArgs, DenyCommand, FlushArgs, ImportArgs,
+    ListCommand,
+};
 pub use watching::{EventsArgs, TopArgs};
 
 const EXIT_CODES: &str = "Exit codes:

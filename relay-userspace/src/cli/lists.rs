@@ -8,7 +8,10 @@ use std::path::Path;
 use relay_common::entry::List;
 use serde::Serialize;
 
-use super::args::{AddArgs, AllowCommand, DenyArgs, DenyCommand, ImportArgs, ListCommand};
+use super::args::{
+    AddArgs, AllowArgs, AllowCommand, DelArgs, DenyArgs, DenyCommand, FlushArgs, ImportArgs,
+    ListCommand,
+};
 use super::called;
 use super::output::{counted, expiry, table};
 use super::session::{Exit, Failure, Session};
@@ -20,6 +23,8 @@ pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<E
     match command {
         DenyCommand::Add { what, how } => add(List::Deny, what, how, on).await,
         DenyCommand::Import { what, how } => import(List::Deny, what, how, on).await,
+        DenyCommand::Del(what) => del(List::Deny, what, false, on).await,
+        DenyCommand::Flush(what) => flush(List::Deny, what, false, on).await,
         DenyCommand::Confirm { ids, all } => {
             let request = ConfirmRequest { ids, all };
             let changed: Changed = on.edge.post("/v1/pending/confirm", &request).await?;
@@ -31,10 +36,17 @@ pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<E
 }
 
 pub(super) async fn allow(command: AllowCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
-    let how = |scope| DenyArgs { scope, observe: false, confirm_within: None, force: false };
+    let how = |AllowArgs { scope, force }| DenyArgs {
+        scope,
+        observe: false,
+        confirm_within: None,
+        force: force.force,
+    };
     match command {
-        AllowCommand::Add { what, scope } => add(List::Allow, what, how(scope), on).await,
-        AllowCommand::Import { what, scope } => import(List::Allow, what, how(scope), on).await,
+        AllowCommand::Add { what, args } => add(List::Allow, what, how(args), on).await,
+        AllowCommand::Import { what, args } => import(List::Allow, what, how(args), on).await,
+        AllowCommand::Del { what, force } => del(List::Allow, what, force.force, on).await,
+        AllowCommand::Flush { what, force } => flush(List::Allow, what, force.force, on).await,
         AllowCommand::Other(command) => other(List::Allow, command, on).await,
     }
 }
@@ -126,19 +138,36 @@ async fn import(
     tell(list, None, &changed, on)
 }
 
+async fn del(
+    list: List,
+    what: DelArgs,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let DelArgs { prefixes, source } = what;
+    // A ban can be lifted at an edge of an earlier version, too.
+    let session = on.from.filter(|_| list == List::Allow);
+    let request = RemoveRequest { prefixes, source, force, session };
+    let changed = on.edge.remove(list, &request).await?;
+    tell(list, request.source.as_deref(), &changed, on)
+}
+
+async fn flush(
+    list: List,
+    what: FlushArgs,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let session = on.from.filter(|_| list == List::Allow);
+    let request = FlushRequest { source: what.source, force, session };
+    let changed = on.edge.flush(list, &request).await?;
+    tell(list, None, &changed, on)
+}
+
 async fn other(list: List, command: ListCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
     match command {
-        ListCommand::Del { prefixes, source } => {
-            let request = RemoveRequest { prefixes, source };
-            let changed = on.edge.remove(list, &request).await?;
-            tell(list, request.source.as_deref(), &changed, on)
-        }
         ListCommand::List { source } => show(list, source, on).await,
         ListCommand::Export { source } => export(list, source, on).await,
-        ListCommand::Flush { source, .. } => {
-            let changed = on.edge.flush(list, &FlushRequest { source }).await?;
-            tell(list, None, &changed, on)
-        }
     }
 }
 

@@ -209,6 +209,21 @@ async fn refusals_are_one_sentence_with_a_remedy() {
         assert_eq!(said.err.lines().count(), 1, "{}", said.err);
         assert_eq!(said.out, "");
     }
+    let done = world.said("allow add 203.0.113.77", b"").await.exit;
+    assert_eq!(done, Exit::Done);
+    world.said("deny add 203.0.113.0/24 --scope all", b"").await;
+    for line in ["allow del 203.0.113.77", "allow flush --yes"] {
+        let said = world.said(line, b"").await;
+        assert_eq!(
+            said.err,
+            "postern: 203.0.113.77/32 keeps 203.0.113.77, where an administrator is logged in \
+             from, out of the denial of 203.0.113.0/24; nothing was changed (lift the denial \
+             first, or --force if it is meant)\n"
+        );
+        let forced = world.said(&format!("{line} --force"), b"").await;
+        assert_eq!(forced.out, "allow list: removed 1 entry\n");
+        world.said("allow add 203.0.113.77", b"").await;
+    }
     let file = b"192.0.2.1\n# ours\n198.51.100.1\n198.51.100.0/28 ttl=1h\n";
     let said = world.said("deny import - --name list", file).await;
     assert_eq!(

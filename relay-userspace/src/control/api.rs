@@ -146,7 +146,7 @@ pub struct AddRequest {
     /// Seconds within which the change must be confirmed; it ends by itself otherwise. Denials only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_within_s: Option<u64>,
-    /// The address the administrator is logged in from, which a deny must not cut off.
+    /// The address the administrator is logged in from, which no change must cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<IpAddr>,
 }
@@ -208,20 +208,31 @@ pub struct Missing {
 }
 
 /// `POST /v1/lists/{list}/remove`: lifts prefixes, whoever listed them or one source's alone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveRequest {
     pub prefixes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Go past the guardrails. Allowances only, as for the next.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// As in [`AddRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
 }
 
 /// `POST /v1/lists/{list}/flush`: removes everything, or all of one source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlushRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// As in [`RemoveRequest`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
 }
 
 /// The query of `GET /v1/lists/{list}`.

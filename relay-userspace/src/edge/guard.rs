@@ -1,4 +1,5 @@
-//! Which deny entries may not be made: the policy of [`guardrails`], fed from the lists.
+//! Which deny entries may not be made: the policy of [`guardrails`], fed from the lists. Which
+//! allow entries may not go: [`super::lifting`].
 
 use std::net::IpAddr;
 

@@ -21,6 +21,7 @@ pub mod filter;
 mod guard;
 pub mod kernel;
 pub mod left_behind;
+mod lifting;
 pub mod lines;
 mod logins;
 pub mod memory;

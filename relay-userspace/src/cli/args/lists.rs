@@ -24,6 +24,10 @@ pub enum DenyCommand {
         #[command(flatten)]
         how: DenyArgs,
     },
+    /// Remove prefixes, at once
+    Del(DelArgs),
+    /// Remove everything, or all that one source listed
+    Flush(FlushArgs),
     /// Keep what was denied with --confirm-within
     Confirm {
         /// Which change, as `pending` shows it; without any, the only one
@@ -62,20 +66,51 @@ pub enum AllowCommand {
     Add {
         #[command(flatten)]
         what: AddArgs,
-        /// Ports that are kept open: mx, submission, smtp, tcp or all
-        #[arg(long, default_value = "all", value_parser = scope)]
-        scope: Scope,
+        #[command(flatten)]
+        args: AllowArgs,
     },
     /// Read a file: PREFIX [scope=NAME] [ttl=DURATION] [# comment] on each line
     Import {
         #[command(flatten)]
         what: ImportArgs,
-        /// Scope of lines that give none
-        #[arg(long, default_value = "all", value_parser = scope)]
-        scope: Scope,
+        #[command(flatten)]
+        args: AllowArgs,
+    },
+    /// Remove prefixes, at once
+    Del {
+        #[command(flatten)]
+        what: DelArgs,
+        #[command(flatten)]
+        force: Force,
+    },
+    /// Remove everything, or all that one source listed
+    Flush {
+        #[command(flatten)]
+        what: FlushArgs,
+        #[command(flatten)]
+        force: Force,
     },
     #[command(flatten)]
     Other(ListCommand),
+}
+
+/// How sources are allowed.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct AllowArgs {
+    /// Ports that are kept open, where a line of a file says nothing else: mx, submission, smtp,
+    /// tcp or all
+    #[arg(long, default_value = "all", value_parser = scope)]
+    pub scope: Scope,
+    #[command(flatten)]
+    pub force: Force,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Force {
+    /// Go past the guardrails: even where an entry that goes, or is narrowed, alone keeps an
+    /// address that must stay reachable out of a denial
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -103,17 +138,28 @@ pub struct ImportArgs {
     pub replace: bool,
 }
 
-/// What both lists can do.
+#[derive(Debug, Args)]
+pub struct DelArgs {
+    #[arg(required = true, value_name = "PREFIX")]
+    pub prefixes: Vec<String>,
+    /// Only what this source listed: cli, ban, config or import:NAME
+    #[arg(long)]
+    pub source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FlushArgs {
+    /// Only what this source listed
+    #[arg(long)]
+    pub source: Option<String>,
+    /// Yes, the whole list
+    #[arg(long, required_unless_present = "source")]
+    pub yes: bool,
+}
+
+/// What both lists can do alike.
 #[derive(Debug, Subcommand)]
 pub enum ListCommand {
-    /// Remove prefixes, at once
-    Del {
-        #[arg(required = true, value_name = "PREFIX")]
-        prefixes: Vec<String>,
-        /// Only what this source listed: cli, ban, config or import:NAME
-        #[arg(long)]
-        source: Option<String>,
-    },
     /// Show the list
     List {
         /// Only what this source listed
@@ -125,15 +171,6 @@ pub enum ListCommand {
         /// Only what this source listed
         #[arg(long)]
         source: Option<String>,
-    },
-    /// Remove everything, or all that one source listed
-    Flush {
-        /// Only what this source listed
-        #[arg(long)]
-        source: Option<String>,
-        /// Yes, the whole list
-        #[arg(long, required_unless_present = "source")]
-        yes: bool,
     },
 }
 

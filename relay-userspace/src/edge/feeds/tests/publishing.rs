@@ -55,7 +55,7 @@ fn rows_that_go_leave_the_feeds_under_guard() {
     let mut bench = Bench::of_file("scope = \"submission\"", "192.0.2.0/24\n");
     let row = request(&["198.51.100.9"], Scope::ALL, None);
     bench.edge.add(List::Deny, &row).unwrap();
-    let gone = RemoveRequest { prefixes: vec!["198.51.100.9".into()], source: None };
+    let gone = RemoveRequest { prefixes: vec!["198.51.100.9".into()], ..RemoveRequest::default() };
     bench.edge.remove(List::Deny, &gone).unwrap();
     assert_eq!(bench.edge.status().unwrap().guarded, "submission");
     assert!(bench.verdict("192.0.2.9", 465).drops());
@@ -156,7 +156,8 @@ fn an_allowance_that_goes_uncovers_nothing_that_must_stay_reachable() {
     bench.edge.add(List::Allow, &allow).unwrap();
     bench.settle();
     assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
-    let remove = RemoveRequest { prefixes: vec!["198.51.100.1".into()], source: None };
+    let remove =
+        RemoveRequest { prefixes: vec!["198.51.100.1".into()], ..RemoveRequest::default() };
     bench.edge.remove(List::Allow, &remove).unwrap();
     bench.settle();
     assert!(!bench.denied("198.51.100.1"));
