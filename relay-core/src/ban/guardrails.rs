@@ -28,11 +28,14 @@ pub struct Protected {
 impl Protected {
     /// All of them, whatever the reason.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let Self { own, gateways, resolvers, inside_hosts, proxies, administrators, ssh } = self;
-        [own, gateways, resolvers, inside_hosts, proxies, administrators, ssh]
+        self.reasons().map(|(address, _)| address)
+    }
+
+    /// All of them, each with what it is.
+    pub fn reasons(&self) -> impl Iterator<Item = (IpAddr, &'static str)> {
+        self.by_what()
             .into_iter()
-            .flatten()
-            .copied()
+            .flat_map(|(addresses, what)| addresses.iter().map(move |&address| (address, what)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Golden outputs of the client commands, over real sockets and parsed from real command lines.
 
+mod feeds;
 mod relay;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::control::peer::Access;
 use crate::control::server::{ControlSocket, Limits};
 use crate::edge::clock::Now;
 use crate::edge::daemon;
+use crate::edge::filter::MapSizes;
 use crate::edge::memory::MemoryFilter;
 use crate::edge::server::router;
 use crate::edge::state::{Edge, EdgeSettings};
@@ -47,15 +49,30 @@ impl World {
     }
 
     fn with_edge() -> Self {
+        Self::with_feeds(&[])
+    }
+
+    /// An edge with feeds of these names and contents.
+    fn with_feeds(feeds: &[(&str, &str)]) -> Self {
         let mut world = Self::new();
+        let mut config = String::new();
+        for (name, content) in feeds {
+            let file = world.dir.path().join(name);
+            std::fs::write(&file, content).unwrap();
+            config += &format!("[[feed]]\nname = \"{name}\"\nsource = \"{}\"\n", file.display());
+        }
+        let config = crate::config::parse("postern.toml".as_ref(), &config).unwrap();
         let now = Now { wall_ms: WALL_S * 1000, boot_ms: 1_000_000 };
         let gateway = || Protected {
             gateways: vec!["198.51.100.1".parse().unwrap()],
             ..Protected::default()
         };
         let edge = Edge::open(
-            EdgeSettings::new(world.dir.path().join("lists.db")),
-            MemoryFilter::default(),
+            EdgeSettings {
+                feeds: config.feeds,
+                ..EdgeSettings::new(world.dir.path().join("lists.db"))
+            },
+            MemoryFilter::new(MapSizes { feeds_deny: 1_000, ..MapSizes::default() }),
             Box::new(move || now),
             Box::new(gateway),
         );

@@ -1,4 +1,5 @@
-//! The folder of accepted feeds: `NAME.cidr`, one prefix on each line, and `NAME.json` beside it.
+//! The folder of accepted feeds: `NAME.cidr`, one prefix on each line as it was said, without what
+//! was said twice, and `NAME.json` beside it.
 //!
 //! Both are written under other names, synced, renamed, and their folder synced. A crash between
 //! the two renames leaves the new content beside the old word about it; the new word, which is
@@ -112,7 +113,7 @@ impl FeedStore {
     pub(super) fn keep(&self, name: &str, prefixes: &Prefixes, meta: &Meta) -> io::Result<()> {
         let content = self.path(name, "cidr.new");
         let mut file = BufWriter::with_capacity(PIECE_BYTES, create(&content)?);
-        for net in prefixes.iter() {
+        for net in prefixes.said() {
             writeln!(file, "{net}")?;
         }
         file.into_inner()?.sync_all()?;
