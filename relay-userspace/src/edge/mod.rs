@@ -34,6 +34,7 @@ pub mod serve;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
+mod slots;
 pub mod sshd;
 pub mod state;
 pub mod stop;
