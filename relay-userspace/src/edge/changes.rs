@@ -20,6 +20,8 @@ pub struct Txn<'a> {
     pub recycled: Vec<u32>,
     /// Below this no slot is free; above it nobody has looked.
     pub(super) searched: u32,
+    /// No number is left that no rule has.
+    pub(super) gapless: bool,
 }
 
 /// Whether a row was there before.
@@ -75,7 +77,7 @@ impl<'a> From<&'a Row> for NewRow<'a> {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(inner: Transaction<'a>) -> Self {
-        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0 }
+        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0, gapless: false }
     }
 
     /// Adds a row, or replaces what the same source said about the same prefix.

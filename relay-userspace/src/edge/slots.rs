@@ -37,6 +37,9 @@ impl Txn<'_> {
             self.inner.query_row("SELECT coalesce(max(slot), 0) FROM rule", [], |r| r.get(0))?;
         let slot = if last < RULE_SLOT_MAX {
             last + 1
+        } else if let Some(gap) = self.gap()? {
+            self.recycled.push(gap);
+            gap
         } else {
             let unused: Option<u32> = self
                 .inner
@@ -60,5 +63,51 @@ impl Txn<'_> {
             .prepare_cached("INSERT OR REPLACE INTO rule (slot, text) VALUES (?1, ?2)")?
             .execute(params![slot, text])?;
         Ok(slot)
+    }
+
+    /// A number that no rule has, since its rule was forgotten.
+    fn gap(&mut self) -> Result<Option<u32>, StoreError> {
+        if self.gapless {
+            return Ok(None);
+        }
+        let mut statement = self.inner.prepare_cached("SELECT slot FROM rule ORDER BY slot")?;
+        let mut taken = statement.query([])?;
+        let mut expected = RULE_SLOT_OTHER + 1;
+        while let Some(row) = taken.next()?
+            && row.get::<_, u32>(0)? == expected
+        {
+            expected += 1;
+        }
+        self.gapless = expected > RULE_SLOT_MAX;
+        Ok((!self.gapless).then_some(expected))
+    }
+
+    /// Gives a feed's rule another name, unless a rule bears that already. Its counter goes on.
+    pub fn rename_rule(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.inner
+            .prepare_cached("UPDATE OR IGNORE rule SET text = ?2 WHERE text = ?1")?
+            .execute([from, to])?;
+        Ok(())
+    }
+
+    /// Forgets the rules of feeds but of those that are still there, and ends the transaction.
+    /// Returned are their slots and names.
+    pub fn forget_feed_rules(
+        self,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(u32, String)>, StoreError> {
+        let mut statement = self.inner.prepare(
+            "SELECT slot, text FROM rule WHERE text GLOB 'feed *' \
+             AND NOT EXISTS (SELECT 1 FROM entry WHERE entry.rule = rule.slot)",
+        )?;
+        let found = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut gone: Vec<(u32, String)> = found.collect::<Result<_, _>>()?;
+        drop(statement);
+        gone.retain(|(_, text)| !is_there(text));
+        for (slot, _) in &gone {
+            self.inner.execute("DELETE FROM rule WHERE slot = ?1", [slot])?;
+        }
+        self.commit()?;
+        Ok(gone)
     }
 }

@@ -10,6 +10,7 @@ mod accept;
 mod due;
 mod generation;
 mod meta;
+mod old;
 mod publish;
 mod report;
 mod requests;
@@ -176,6 +177,9 @@ impl Feeds {
         let store = FeedStore::open(settings.feeds_folder.clone());
         if let Err(error) = &store {
             tracing::error!(%error, "the folder of the feeds cannot be used");
+        }
+        if let Ok(store) = &store {
+            old::see_through(&settings.feeds, store, lists);
         }
         let mut recycled = Vec::new();
         let mut slots = Vec::with_capacity(settings.feeds.len());
