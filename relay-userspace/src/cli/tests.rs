@@ -99,6 +99,7 @@ impl World {
         let mut session = Session {
             edge: Client::edge(self.dir.path()),
             relay: Client::relay(self.dir.path()),
+            run: Client::run(self.dir.path()),
             json: cli.global.json,
             wall_s: WALL_S,
             from: Some("203.0.113.77".parse().unwrap()),

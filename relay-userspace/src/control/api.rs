@@ -19,6 +19,8 @@ pub use super::report_api::*;
 pub const EDGE_SOCKET: &str = "edge.sock";
 /// File name of the relay's socket in the socket folder.
 pub const RELAY_SOCKET: &str = "relay.sock";
+/// And of `postern run`'s own.
+pub const RUN_SOCKET: &str = "run.sock";
 /// Rows in one page of a list, at most.
 pub const PAGE_ROWS_MAX: usize = 5_000;
 /// Prefixes in one request, at most; longer lists are imported.
