@@ -172,5 +172,10 @@ fn a_feed_that_shrank_is_refused_in_the_status_and_stays_in_force() -> Result<()
         Ok(rules.into_iter().find(|rule| rule["rule"] == "feed bad"))
     })?;
     ensure!(hits["packets"].as_u64() > Some(0), "{hits}");
+    let top = world.json(&["top", "--once", "--interval", "100ms"])?;
+    let shown = &top["feeds"][0];
+    ensure!(shown["name"] == "bad" && shown["state"] == "failing", "{shown}");
+    ensure!(shown["in_force"].as_u64() > Some(50), "{shown}");
+    ensure!(shown["hits"].as_u64() >= hits["packets"].as_u64(), "{shown} and {hits}");
     world.stop()
 }
