@@ -140,11 +140,7 @@ fn detach_left_behind(global: &Global) -> anyhow::Result<Exit> {
         eprintln!("postern: no edge is running, and to take off what it left one must be root");
         return Ok(Exit::NoPermission);
     }
-    let mut ended = edge::left_behind::end(&config.server.edge_dir(), None)?;
-    // The note of where it was may be lost.
-    if edge::kernel::detach_left_behind(&config.filter.pin_dir)? {
-        ended.push(config.filter.pin_dir);
-    }
+    let ended = edge::left_behind::end_all(&config.server.edge_dir(), &config.filter.pin_dir)?;
     if global.json {
         print_json(&serde_json::json!({ "detached": ended }))?;
     } else if ended.is_empty() {

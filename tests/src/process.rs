@@ -122,7 +122,7 @@ pub fn output(command: &mut Command) -> Result<Output> {
 }
 
 /// What a finished command left.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Output {
     pub status: ExitStatus,
     pub stdout: String,

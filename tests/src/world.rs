@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use crate::{
     dns::NameServer,
     netns::{Netns, veth},
-    process::{Output, PATIENCE, Process, output},
+    process::{Output, PATIENCE, Process, output, until},
 };
 
 pub const GATEWAY: &str = "203.0.113.1";
@@ -217,6 +217,21 @@ impl World {
         with_json.extend(arguments);
         let text = self.cli_ok(&with_json)?;
         serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
+    }
+
+    /// Waits until the filter itself, not only the lists, gives this verdict on a connection from
+    /// there to port 25; returns all that `explain` says then. The edge may be away meanwhile.
+    ///
+    /// # Errors
+    /// It does not, in time.
+    pub fn until_verdict(&self, address: &str, verdict: &str) -> Result<serde_json::Value> {
+        let mut last = Output::default();
+        let found = until(&format!("{address} to be {verdict}"), || {
+            last = self.cli(&["--json", "explain", address])?;
+            let told: serde_json::Value = serde_json::from_str(&last.stdout).unwrap_or_default();
+            Ok((told["edge"]["verdict"] == verdict).then_some(told))
+        });
+        found.with_context(|| format!("explain says {last:#?}"))
     }
 
     /// Ends Postern in order.

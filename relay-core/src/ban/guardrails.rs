@@ -25,6 +25,20 @@ pub struct Protected {
     pub ssh: Vec<IpAddr>,
 }
 
+impl Protected {
+    /// All of them, whatever the reason.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.reasons().map(|(address, _)| address)
+    }
+
+    /// All of them, each with what it is.
+    pub fn reasons(&self) -> impl Iterator<Item = (IpAddr, &'static str)> {
+        self.by_what()
+            .into_iter()
+            .flat_map(|(addresses, what)| addresses.iter().map(move |&address| (address, what)))
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Guardrail {
     #[error("{prefix} holds {address}, {what}; put that on the allow list first")]
@@ -33,6 +47,8 @@ pub enum Guardrail {
     Allowed { prefix: IpNet, allow: IpNet },
     #[error("{prefix} is the machine itself (loopback)")]
     Loopback { prefix: IpNet },
+    #[error("{allow} keeps {address}, {what}, out of the denial of {denied}")]
+    Uncovered { allow: IpNet, address: IpAddr, what: &'static str, denied: IpNet },
 }
 
 /// Whether the prefix may be denied. `allow`: the allow list.
@@ -53,6 +69,33 @@ pub fn check(prefix: IpNet, protected: &Protected, allow: &[IpNet]) -> Result<()
             let address = canonical_ip(address);
             if prefix.contains(&address) && !allow().any(|net| net.contains(&address)) {
                 return Err(Guardrail::Protected { prefix, address, what });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an allow entry may go. `allow`: the allow list without it; `denied`: the deny list.
+///
+/// What [`check`] permitted because of the entry would be denied then: a protected address must not
+/// lose by its end what it would not have lost by the denial.
+pub fn check_lifting(
+    lifted: IpNet,
+    protected: &Protected,
+    allow: &[IpNet],
+    denied: &[IpNet],
+) -> Result<(), Guardrail> {
+    let lifted = canonical_net(lifted);
+    let holder = |list: &[IpNet], address: &IpAddr| {
+        list.iter().map(|&net| canonical_net(net)).find(|net| net.contains(address))
+    };
+    for (addresses, what) in protected.by_what() {
+        for address in addresses.iter().map(|&address| canonical_ip(address)) {
+            if lifted.contains(&address)
+                && holder(allow, &address).is_none()
+                && let Some(denied) = holder(denied, &address)
+            {
+                return Err(Guardrail::Uncovered { allow: lifted, address, what, denied });
             }
         }
     }
@@ -124,6 +167,23 @@ mod tests {
         assert_eq!(check(net("192.0.0.0/16"), &own, &allow), Ok(()));
         assert_eq!(check(net("0.0.0.0/0"), &own, &allow), Ok(()));
         assert!(check(net("0.0.0.0/0"), &own, &allow[..1]).is_err());
+    }
+
+    #[test]
+    fn an_allow_entry_stays_while_it_alone_keeps_a_protected_address_out_of_a_denial() {
+        let own =
+            Protected { own: vec!["::ffff:198.51.100.1".parse().unwrap()], ..Protected::default() };
+        let check = |lifted, allow: &[IpNet], denied: &[IpNet]| {
+            check_lifting(net(lifted), &own, allow, denied).map_err(|error| error.to_string())
+        };
+        let world = [net("192.0.2.0/24"), net("0.0.0.0/0")];
+        let why = "198.51.100.0/24 keeps 198.51.100.1, an address of this machine, out of the \
+                   denial of 0.0.0.0/0";
+        assert_eq!(check("198.51.100.0/24", &[], &world), Err(why.to_owned()));
+        assert!(check("::ffff:198.51.100.1/128", &[net("192.0.2.0/24")], &world).is_err());
+        assert_eq!(check("198.51.100.1/32", &[net("198.51.100.0/24")], &world), Ok(()));
+        assert_eq!(check("198.51.100.2/32", &[], &world), Ok(()));
+        assert_eq!(check("198.51.100.1/32", &[], &world[..1]), Ok(()));
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //!    puts the prefix of each into a builder. One malformed line, or the signs of a file that was
 //!    cut off, make the whole feed malformed: half a list is not what its publisher said.
 //! 2. [`prefixes`]: the [`Builder`] sorts them and removes what is said twice, which leaves the
-//!    smallest sorted set of prefixes that covers the same addresses ([`Prefixes`]).
+//!    smallest sorted set of prefixes that covers the same addresses ([`Prefixes`]). The set knows
+//!    what it was made of: what must not be enforced is left out of that, not of the set.
 //! 3. [`accept`]: [`judge`] says whether the set may replace the one in force: not if it is empty,
 //!    or drastically smaller.
 //! 4. [`mod@resolve`]: of all feeds in force together, [`resolve()`] makes the entries of one generation

@@ -9,8 +9,10 @@ use thiserror::Error;
 use super::span::Span;
 
 mod packed;
+mod set;
 
 use packed::{Packed, V4, V6};
+use set::Set;
 
 /// More prefixes than the feed may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -70,84 +72,74 @@ impl Builder {
         self.v4.len() + self.v6.len()
     }
 
-    /// The smallest set of prefixes that covers the same addresses, in place.
-    pub fn finish(mut self) -> (Prefixes, Counts) {
+    /// The smallest set of prefixes that covers the same addresses.
+    pub fn finish(self) -> (Prefixes, Counts) {
         let read = self.read();
-        aggregate(&mut self.v4);
-        aggregate(&mut self.v6);
-        let prefixes = Prefixes { v4: self.v4, v6: self.v6 };
+        let prefixes = Prefixes { v4: Set::of(self.v4), v6: Set::of(self.v6) };
         let (v4, v6) = (prefixes.len_v4(), prefixes.len_v6());
         (prefixes, Counts { read, v4, v6 })
     }
 }
 
-/// Sorts, drops what lies within another, joins halves. What is kept so far is sorted and disjoint
-/// and has no two halves, so each next prefix can only lie within the last one kept, or make up a
-/// whole with it, and then that one with the one before.
-fn aggregate<P: Packed>(keys: &mut Vec<P>) {
-    keys.sort_unstable();
-    let mut kept = 0;
-    for at in 0..keys.len() {
-        let mut span = keys[at].span();
-        if kept > 0 && keys[kept - 1].span().covers(span) {
-            continue;
-        }
-        while kept > 0
-            && let Some(whole) = keys[kept - 1].span().joined(span)
-        {
-            span = whole;
-            kept -= 1;
-        }
-        keys[kept] = P::pack(span);
-        kept += 1;
-    }
-    keys.truncate(kept);
-    keys.shrink_to_fit();
-}
-
-/// A set of prefixes: sorted by address, none within another, no two halves of a wider one.
+/// A set of prefixes: sorted by address, none within another, no two halves of a wider one. It
+/// remembers of what it was made, so that some of that can be [left out](Self::leave_out).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefixes {
-    v4: Vec<V4>,
-    v6: Vec<V6>,
+    v4: Set<V4>,
+    v6: Set<V6>,
 }
 
 impl Prefixes {
     /// IPv4 prefixes.
     pub fn len_v4(&self) -> usize {
-        self.v4.len()
+        self.v4.kept.len()
     }
 
     /// IPv6 prefixes.
     pub fn len_v6(&self) -> usize {
-        self.v6.len()
+        self.v6.kept.len()
     }
 
     /// Prefixes of both families.
     pub fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
+        self.len_v4() + self.len_v6()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Every prefix, IPv4 first, each family by address. Written one a line, they are a list of
-    /// [`Format::Cidr`](super::Format::Cidr) again.
+    /// Every prefix of the set, IPv4 first, each family by address.
     pub fn iter(&self) -> impl Iterator<Item = IpNet> {
         let of = |family| self.spans(family).map(move |span| span.net(family));
         of(Family::V4).chain(of(Family::V6))
     }
 
-    /// Removes prefixes of the set, each as it stands in it.
+    /// Every prefix that the set was made of, each once, in the same order. Written one a line, they
+    /// are a list of [`Format::Cidr`](super::Format::Cidr) that makes up the same set again.
+    pub fn said(&self) -> impl Iterator<Item = IpNet> {
+        let v4 = self.v4.said().map(|span| span.net(Family::V4));
+        v4.chain(self.v6.said().map(|span| span.net(Family::V6)))
+    }
+
+    /// The prefixes that the set was made of and that hold the address, the widest first.
+    pub fn said_over(&self, address: IpAddr) -> Vec<IpNet> {
+        let (family, span) = Span::of(IpNet::from(address));
+        let net = |span: Span| span.net(family);
+        match family {
+            Family::V4 => self.v4.said_over(span).map(net).collect(),
+            Family::V6 => self.v6.said_over(span).map(net).collect(),
+        }
+    }
+
+    /// Makes the set anew without some of the prefixes that it was made of.
     pub fn leave_out(&mut self, nets: &[IpNet]) {
         let spans = |of: Family| {
             let of_family = nets.iter().map(|&net| Span::of(net)).filter(move |(f, _)| *f == of);
             of_family.map(|(_, span)| span).collect::<Vec<Span>>()
         };
-        let (v4, v6) = (spans(Family::V4), spans(Family::V6));
-        self.v4.retain(|key| !v4.contains(&key.span()));
-        self.v6.retain(|key| !v6.contains(&key.span()));
+        self.v4.leave_out(&spans(Family::V4));
+        self.v6.leave_out(&spans(Family::V6));
     }
 
     /// The prefix of the set that holds the address.
@@ -164,26 +156,18 @@ impl Prefixes {
     pub fn covering_net(&self, net: IpNet) -> Option<IpNet> {
         let (family, span) = Span::of(net);
         let found = match family {
-            Family::V4 => covering(&self.v4, span),
-            Family::V6 => covering(&self.v6, span),
+            Family::V4 => self.v4.covering(span),
+            Family::V6 => self.v6.covering(span),
         };
         found.map(|span| span.net(family))
     }
 
     pub(super) fn spans(&self, family: Family) -> Spans<'_> {
         match family {
-            Family::V4 => Spans::V4(self.v4.iter()),
-            Family::V6 => Spans::V6(self.v6.iter()),
+            Family::V4 => Spans::V4(self.v4.kept.iter()),
+            Family::V6 => Spans::V6(self.v6.kept.iter()),
         }
     }
-}
-
-/// Whatever covers the span begins no later than it and is no longer; of the prefixes that do, as
-/// none overlap, only the last can reach so far.
-fn covering<P: Packed>(keys: &[P], span: Span) -> Option<Span> {
-    let after = keys.partition_point(|key| key.span() <= span);
-    let before = keys.get(after.checked_sub(1)?)?.span();
-    before.covers(span).then_some(before)
 }
 
 /// The prefixes of one family, by address.

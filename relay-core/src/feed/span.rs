@@ -39,8 +39,12 @@ impl Span {
     }
 
     pub(super) fn covers(self, other: Self) -> bool {
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0);
-        self.len <= other.len && (self.bits ^ other.bits) & mask == 0
+        self.len <= other.len && (self.bits ^ other.bits) & mask(self.len) == 0
+    }
+
+    /// The prefix of this length, which is no longer than its own, that holds this one.
+    pub(super) fn widened(self, len: u8) -> Self {
+        Self { bits: self.bits & mask(len), len }
     }
 
     /// The prefix one bit shorter that this one and the next make up together, if they do. This one
@@ -50,4 +54,8 @@ impl Span {
         let halves = self.bits ^ next.bits == 1 << (127 - u32::from(len));
         (self.len == next.len && halves).then_some(Self { bits: self.bits, len })
     }
+}
+
+fn mask(len: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0)
 }

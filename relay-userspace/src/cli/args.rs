@@ -1,15 +1,17 @@
 //! The command line as typed.
 
+mod lists;
 mod watching;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use relay_common::entry::Scope;
 
-use crate::edge::lines::parse_ttl;
+pub use lists::{
+    AddArgs, AllowArgs, AllowCommand, DelArgs, DenyArgs, DenyCommand, FlushArgs, ImportArgs,
+    ListCommand,
+};
 pub use watching::{EventsArgs, TopArgs};
 
 const EXIT_CODES: &str = "Exit codes:
@@ -166,135 +168,6 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DenyCommand {
-    /// Drop packets from prefixes
-    Add {
-        #[command(flatten)]
-        what: AddArgs,
-        #[command(flatten)]
-        how: DenyArgs,
-    },
-    /// Read a file: PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment] on each line
-    Import {
-        #[command(flatten)]
-        what: ImportArgs,
-        #[command(flatten)]
-        how: DenyArgs,
-    },
-    /// Keep what was denied with --confirm-within
-    Confirm {
-        /// Which change, as `pending` shows it; without any, the only one
-        #[arg(value_name = "ID")]
-        ids: Vec<u64>,
-        /// Every change that waits
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
-    },
-    /// Show what waits to be confirmed
-    Pending,
-    #[command(flatten)]
-    Other(ListCommand),
-}
-
-/// How sources are denied.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct DenyArgs {
-    /// Ports that are closed: mx, submission, smtp, tcp or all
-    #[arg(long, default_value = "smtp", value_parser = scope)]
-    pub scope: Scope,
-    /// Only count what would be dropped
-    #[arg(long)]
-    pub observe: bool,
-    /// Undo it by itself after this long (1s to 1h), unless `deny confirm` comes first
-    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
-    pub confirm_within: Option<Duration>,
-    /// Go past the guardrails
-    #[arg(long)]
-    pub force: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum AllowCommand {
-    /// Never drop packets from prefixes
-    Add {
-        #[command(flatten)]
-        what: AddArgs,
-        /// Ports that are kept open: mx, submission, smtp, tcp or all
-        #[arg(long, default_value = "all", value_parser = scope)]
-        scope: Scope,
-    },
-    /// Read a file: PREFIX [scope=NAME] [ttl=DURATION] [# comment] on each line
-    Import {
-        #[command(flatten)]
-        what: ImportArgs,
-        /// Scope of lines that give none
-        #[arg(long, default_value = "all", value_parser = scope)]
-        scope: Scope,
-    },
-    #[command(flatten)]
-    Other(ListCommand),
-}
-
-#[derive(Debug, Args)]
-pub struct AddArgs {
-    /// 192.0.2.1, 192.0.2.0/24, 192.0.2.0/255.255.255.0, 2001:db8::/32
-    #[arg(required = true, value_name = "PREFIX")]
-    pub prefixes: Vec<String>,
-    /// Lifetime, such as 10min or 1h; for ever without it
-    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
-    pub ttl: Option<Duration>,
-    /// Why, for whoever asks later
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-    pub reason: String,
-}
-
-#[derive(Debug, Args)]
-pub struct ImportArgs {
-    /// The file, or - for standard input
-    pub file: PathBuf,
-    /// What the source is called, as import:NAME; the file's name without it
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Remove what the same source had and the file has not
-    #[arg(long)]
-    pub replace: bool,
-}
-
-/// What both lists can do.
-#[derive(Debug, Subcommand)]
-pub enum ListCommand {
-    /// Remove prefixes, at once
-    Del {
-        #[arg(required = true, value_name = "PREFIX")]
-        prefixes: Vec<String>,
-        /// Only what this source listed: cli, ban, config or import:NAME
-        #[arg(long)]
-        source: Option<String>,
-    },
-    /// Show the list
-    List {
-        /// Only what this source listed
-        #[arg(long)]
-        source: Option<String>,
-    },
-    /// Print the list in the form that import reads
-    Export {
-        /// Only what this source listed
-        #[arg(long)]
-        source: Option<String>,
-    },
-    /// Remove everything, or all that one source listed
-    Flush {
-        /// Only what this source listed
-        #[arg(long)]
-        source: Option<String>,
-        /// Yes, the whole list
-        #[arg(long, required_unless_present = "source")]
-        yes: bool,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum FeedCommand {
     /// Show the feeds, and how each is
     List,
@@ -373,9 +246,4 @@ pub enum AccountCommand {
     Enable { name: String },
     /// Remove an account
     Delete { name: String },
-}
-
-fn scope(name: &str) -> Result<Scope, String> {
-    Scope::from_name(name)
-        .ok_or_else(|| "a scope is one of mx, submission, smtp, tcp, all".to_owned())
 }

@@ -55,7 +55,11 @@ async fn list(on: &mut Session<'_>) -> Result<Exit, Failure> {
                 (feed.ipv4 + feed.ipv6).to_string(),
                 refreshed,
                 (feed.packets + feed.observed).to_string(),
-                why(feed).unwrap_or_default(),
+                why(feed)
+                    .into_iter()
+                    .chain(left_out(&feed.left_out))
+                    .collect::<Vec<_>>()
+                    .join("; "),
             ]
         });
         table(out, Some(&header), rows)
@@ -67,6 +71,16 @@ async fn list(on: &mut Session<'_>) -> Result<Exit, Failure> {
 fn why(feed: &FeedReport) -> Option<String> {
     let refusal = feed.refusal.as_ref().filter(|_| feed.state != FeedState::Good);
     refusal.map(|refusal| refusal.why.clone())
+}
+
+/// What is not enforced, and why, in a few words.
+pub(super) fn left_out(left_out: &[FeedLeftOut]) -> Option<String> {
+    let first = left_out.first()?;
+    let more = match left_out.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Some(format!("without {first}{more}"))
 }
 
 fn state(feed: &FeedReport) -> String {
@@ -101,7 +115,8 @@ fn show(feed: &FeedReport, wall_s: u64, out: &mut dyn Write) -> io::Result<()> {
     say("list", format!("{}, scope {}{observes}", feed.list, feed.scope));
     say("state", state(feed));
     let (ipv4, ipv6, read) = (feed.ipv4, feed.ipv6, feed.read);
-    say("prefixes", format!("{ipv4} IPv4, {ipv6} IPv6; {read} were read"));
+    let in_force = feed.in_force;
+    say("prefixes", format!("{ipv4} IPv4, {ipv6} IPv6; {read} were read, {in_force} are in force"));
     let ago = |at: Time| format!("{at} ({} ago)", span(wall_s.saturating_sub(at.0)));
     say("accepted", feed.accepted.map_or_else(|| "never".to_owned(), ago));
     say("refreshed", feed.refreshed.map_or_else(|| "never".to_owned(), ago));
@@ -113,8 +128,8 @@ fn show(feed: &FeedReport, wall_s: u64, out: &mut dyn Write) -> io::Result<()> {
         say("last refusal", format!("{}: {why}", ago(*at)));
         say("refusals", feed.refusals.to_string());
     }
-    for prefix in &feed.left_out {
-        say("left out", format!("{prefix}: it holds an address that must stay reachable"));
+    for out in &feed.left_out {
+        say("left out", out.to_string());
     }
     say("packets", format!("{} decided, {} observed", feed.packets, feed.observed));
     if let Some(at) = feed.last_hit {
@@ -141,7 +156,7 @@ async fn refresh(
     }
     let report = ended(&before, on).await?;
     on.show(&report, |report, out| {
-        let entries = counted(report.ipv4 + report.ipv6, "prefix", "prefixes");
+        let entries = counted(report.in_force, "prefix", "prefixes");
         match why(report) {
             None => writeln!(out, "{name}: {entries} in force"),
             Some(why) => writeln!(out, "{name}: {why}; {entries} stay as they were"),

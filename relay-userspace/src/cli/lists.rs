@@ -1,4 +1,4 @@
-//! `deny`, `allow` and `never-route`.
+//! `deny` and `allow`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,7 +9,8 @@ use relay_common::entry::List;
 use serde::Serialize;
 
 use super::args::{
-    AddArgs, AllowCommand, DenyArgs, DenyCommand, ImportArgs, ListCommand, NeverRouteCommand,
+    AddArgs, AllowArgs, AllowCommand, DelArgs, DenyArgs, DenyCommand, FlushArgs, ImportArgs,
+    ListCommand,
 };
 use super::called;
 use super::output::{counted, expiry, table};
@@ -22,6 +23,8 @@ pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<E
     match command {
         DenyCommand::Add { what, how } => add(List::Deny, what, how, on).await,
         DenyCommand::Import { what, how } => import(List::Deny, what, how, on).await,
+        DenyCommand::Del(what) => del(List::Deny, what, false, on).await,
+        DenyCommand::Flush(what) => flush(List::Deny, what, false, on).await,
         DenyCommand::Confirm { ids, all } => {
             let request = ConfirmRequest { ids, all };
             let changed: Changed = on.edge.post("/v1/pending/confirm", &request).await?;
@@ -33,10 +36,17 @@ pub(super) async fn deny(command: DenyCommand, on: &mut Session<'_>) -> Result<E
 }
 
 pub(super) async fn allow(command: AllowCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
-    let how = |scope| DenyArgs { scope, observe: false, confirm_within: None, force: false };
+    let how = |AllowArgs { scope, force }| DenyArgs {
+        scope,
+        observe: false,
+        confirm_within: None,
+        force: force.force,
+    };
     match command {
-        AllowCommand::Add { what, scope } => add(List::Allow, what, how(scope), on).await,
-        AllowCommand::Import { what, scope } => import(List::Allow, what, how(scope), on).await,
+        AllowCommand::Add { what, args } => add(List::Allow, what, how(args), on).await,
+        AllowCommand::Import { what, args } => import(List::Allow, what, how(args), on).await,
+        AllowCommand::Del { what, force } => del(List::Allow, what, force.force, on).await,
+        AllowCommand::Flush { what, force } => flush(List::Allow, what, force.force, on).await,
         AllowCommand::Other(command) => other(List::Allow, command, on).await,
     }
 }
@@ -128,19 +138,36 @@ async fn import(
     tell(list, None, &changed, on)
 }
 
+async fn del(
+    list: List,
+    what: DelArgs,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let DelArgs { prefixes, source } = what;
+    // A ban can be lifted at an edge of an earlier version, too.
+    let session = on.from.filter(|_| list == List::Allow);
+    let request = RemoveRequest { prefixes, source, force, session };
+    let changed = on.edge.remove(list, &request).await?;
+    tell(list, request.source.as_deref(), &changed, on)
+}
+
+async fn flush(
+    list: List,
+    what: FlushArgs,
+    force: bool,
+    on: &mut Session<'_>,
+) -> Result<Exit, Failure> {
+    let session = on.from.filter(|_| list == List::Allow);
+    let request = FlushRequest { source: what.source, force, session };
+    let changed = on.edge.flush(list, &request).await?;
+    tell(list, None, &changed, on)
+}
+
 async fn other(list: List, command: ListCommand, on: &mut Session<'_>) -> Result<Exit, Failure> {
     match command {
-        ListCommand::Del { prefixes, source } => {
-            let request = RemoveRequest { prefixes, source };
-            let changed = on.edge.remove(list, &request).await?;
-            tell(list, request.source.as_deref(), &changed, on)
-        }
         ListCommand::List { source } => show(list, source, on).await,
         ListCommand::Export { source } => export(list, source, on).await,
-        ListCommand::Flush { source, .. } => {
-            let changed = on.edge.flush(list, &FlushRequest { source }).await?;
-            tell(list, None, &changed, on)
-        }
     }
 }
 
@@ -330,50 +357,4 @@ async fn export(list: List, source: Option<String>, on: &mut Session<'_>) -> Res
     })
     .await?;
     Ok(Exit::Done)
-}
-
-pub(super) async fn never_route(
-    command: NeverRouteCommand,
-    on: &mut Session<'_>,
-) -> Result<Exit, Failure> {
-    let (path, verb, request) = match command {
-        NeverRouteCommand::Add { prefixes, reason } => {
-            let request = NeverRouteRequest { prefixes, comment: reason };
-            ("/v1/never-route", "added", request)
-        }
-        NeverRouteCommand::Del { prefixes } => {
-            let request = NeverRouteRequest { prefixes, comment: String::new() };
-            ("/v1/never-route/remove", "removed", request)
-        }
-        NeverRouteCommand::List => {
-            let list: NeverRoutes = on.relay.get("/v1/never-route").await?;
-            on.show(&list, |list, out| {
-                if list.rules.is_empty() {
-                    return writeln!(out, "the never-route list is empty");
-                }
-                let rows = list.rules.iter().map(|rule| {
-                    vec![rule.prefix.to_string(), rule.source.clone(), rule.comment.clone()]
-                });
-                table(out, Some(&["PREFIX", "SOURCE", "COMMENT"]), rows)
-            })?;
-            return Ok(Exit::Done);
-        }
-    };
-    let done: Affected = on.relay.post(path, &request).await?;
-    tell_affected("never-route list", verb, ("entry", "entries"), &done, on)
-}
-
-/// Says how many things the relay changed, and which it does not have.
-pub(super) fn tell_affected(
-    place: &str,
-    verb: &str,
-    (one, many): (&str, &str),
-    done: &Affected,
-    on: &mut Session<'_>,
-) -> Result<Exit, Failure> {
-    on.show(done, |done, out| writeln!(out, "{place}: {verb} {}", counted(done.count, one, many)))?;
-    for missing in &done.missing {
-        writeln!(on.err, "{missing} is not in the {place}")?;
-    }
-    Ok(if done.count == 0 && !done.missing.is_empty() { Exit::Nothing } else { Exit::Done })
 }

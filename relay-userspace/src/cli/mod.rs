@@ -6,6 +6,7 @@ pub mod args;
 mod events;
 mod feed;
 mod lists;
+mod never_route;
 mod output;
 mod password;
 mod queue;
@@ -75,7 +76,7 @@ pub async fn execute(command: ClientCommand, on: &mut Session<'_>) -> Result<Exi
         ClientCommand::Deny(command) => lists::deny(command, on).await,
         ClientCommand::Allow(command) => lists::allow(command, on).await,
         ClientCommand::Feed(command) => feed::feed(command, on).await,
-        ClientCommand::NeverRoute(command) => lists::never_route(command, on).await,
+        ClientCommand::NeverRoute(command) => never_route::execute(command, on).await,
         ClientCommand::Queue(command) => queue::execute(command, on).await,
         ClientCommand::Account(command) => account::execute(command, on).await,
         ClientCommand::Status => watch::status(on).await,

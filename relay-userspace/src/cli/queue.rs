@@ -1,7 +1,7 @@
 //! `queue`: the messages on their way, asked of the relay.
 
 use super::args::{QueueCommand, QueueSelectArgs};
-use super::lists::tell_affected;
+use super::never_route::tell_affected;
 use super::output::{expiry, span, table};
 use super::session::{Exit, Failure, Session};
 use crate::control::api::*;

@@ -60,6 +60,7 @@ pub fn exit_of(error: &ClientError) -> Exit {
 pub struct Session<'a> {
     pub edge: Client,
     pub relay: Client,
+    pub run: Client,
     pub json: bool,
     /// Seconds since 1970, for "in 9m 58s".
     pub wall_s: u64,
@@ -116,6 +117,7 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> Exit {
     let mut session = Session {
         edge: Client::edge(&sockets),
         relay: Client::relay(&sockets),
+        run: Client::run(&sockets),
         json: global.json,
         wall_s: wall.as_secs(),
         from: std::env::var("SSH_CONNECTION").ok().and_then(|text| ssh_client(&text)),

@@ -6,30 +6,81 @@ use std::time::Duration;
 
 use super::output::counted;
 use super::session::{Exit, Failure, Session};
-use crate::control::api::{InterfaceStatus, StopRequest, Stopping};
+use crate::control::api::{Code, InterfaceStatus, RunStopping, StopRequest, Stopping};
 use crate::control::client::ClientError;
 
 /// How long the process may take to end after it has answered.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long an edge may be neither there nor missed.
+const CHANGES_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where no edge runs and its filter is to be taken off, says nothing: that is not the end yet.
+/// Where neither edge nor `postern run` is there and the filter is to be taken off, says nothing:
+/// that is not the end yet.
 pub(super) async fn execute(detach: bool, on: &mut Session<'_>) -> Result<Exit, Failure> {
-    let stopping: Stopping = match on.edge.post("/v1/stop", &StopRequest { detach }).await {
-        Err(ClientError::NotReachable { .. }) if detach => return Ok(Exit::NotReachable),
-        asked => asked?,
-    };
+    let request = StopRequest { detach };
+    let mut waited = Duration::ZERO;
+    loop {
+        let no_edge = match on.edge.post::<Stopping>("/v1/stop", &request).await {
+            Err(no_edge @ ClientError::NotReachable { .. }) => no_edge,
+            stopping => {
+                let stopping = stopping?;
+                let ended = until_gone(stopping.pid).await;
+                on.show(&stopping, tell)?;
+                return said_whether(ended, stopping.pid, on);
+            }
+        };
+        // It may have crashed, and wait to be started again by one that would do so.
+        match on.run.post::<RunStopping>("/v1/stop", &request).await {
+            Err(ClientError::NotReachable { .. }) if detach => return Ok(Exit::NotReachable),
+            Err(ClientError::NotReachable { .. }) => return Err(no_edge.into()),
+            // Started again, or about to be missed: one of the two is soon there to be asked.
+            Err(ClientError::Problem(problem))
+                if problem.code == Code::Busy && waited < CHANGES_WITHIN =>
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
+                waited += LOOK_EVERY;
+            }
+            stopping => {
+                let stopping = stopping?;
+                let ended = until_gone(stopping.pid).await;
+                on.show(&stopping, tell_of_run)?;
+                return said_whether(ended, stopping.pid, on);
+            }
+        }
+    }
+}
+
+async fn until_gone(pid: u32) -> bool {
     let gone = async {
-        while !is_gone(stopping.pid) {
+        while !is_gone(pid) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    let ended = tokio::time::timeout(GONE_WITHIN, gone).await.is_ok();
-    on.show(&stopping, tell)?;
+    tokio::time::timeout(GONE_WITHIN, gone).await.is_ok()
+}
+
+fn said_whether(ended: bool, pid: u32, on: &mut Session<'_>) -> Result<Exit, Failure> {
     if !ended {
-        writeln!(on.err, "postern: process {} has not ended yet", stopping.pid)?;
+        writeln!(on.err, "postern: process {pid} has not ended yet")?;
     }
     Ok(Exit::Done)
+}
+
+fn tell_of_run(stopping: &RunStopping, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "no edge was running; `postern run` has ended, and starts none again")?;
+    match (stopping.detached.as_slice(), stopping.stays) {
+        ([], true) => writeln!(
+            out,
+            "the filter that the edge left stays, its entries in force; `postern edge stop \
+             --detach` takes it off"
+        ),
+        ([], false) => writeln!(out, "no filter was attached: nothing is enforced any more"),
+        (_, _) => writeln!(
+            out,
+            "the filter that the edge left was taken off: nothing is enforced any more"
+        ),
+    }
 }
 
 /// A process that nobody has waited for is a zombie, and holds nothing any more.

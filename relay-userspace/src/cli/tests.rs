@@ -1,5 +1,6 @@
 //! Golden outputs of the client commands, over real sockets and parsed from real command lines.
 
+mod feeds;
 mod relay;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::control::peer::Access;
 use crate::control::server::{ControlSocket, Limits};
 use crate::edge::clock::Now;
 use crate::edge::daemon;
+use crate::edge::filter::MapSizes;
 use crate::edge::memory::MemoryFilter;
 use crate::edge::server::router;
 use crate::edge::state::{Edge, EdgeSettings};
@@ -47,15 +49,30 @@ impl World {
     }
 
     fn with_edge() -> Self {
+        Self::with_feeds(&[])
+    }
+
+    /// An edge with feeds of these names and contents.
+    fn with_feeds(feeds: &[(&str, &str)]) -> Self {
         let mut world = Self::new();
+        let mut config = String::new();
+        for (name, content) in feeds {
+            let file = world.dir.path().join(name);
+            std::fs::write(&file, content).unwrap();
+            config += &format!("[[feed]]\nname = \"{name}\"\nsource = \"{}\"\n", file.display());
+        }
+        let config = crate::config::parse("postern.toml".as_ref(), &config).unwrap();
         let now = Now { wall_ms: WALL_S * 1000, boot_ms: 1_000_000 };
         let gateway = || Protected {
             gateways: vec!["198.51.100.1".parse().unwrap()],
             ..Protected::default()
         };
         let edge = Edge::open(
-            EdgeSettings::new(world.dir.path().join("lists.db")),
-            MemoryFilter::default(),
+            EdgeSettings {
+                feeds: config.feeds,
+                ..EdgeSettings::new(world.dir.path().join("lists.db"))
+            },
+            MemoryFilter::new(MapSizes { feeds_deny: 1_000, ..MapSizes::default() }),
             Box::new(move || now),
             Box::new(gateway),
         );
@@ -82,6 +99,7 @@ impl World {
         let mut session = Session {
             edge: Client::edge(self.dir.path()),
             relay: Client::relay(self.dir.path()),
+            run: Client::run(self.dir.path()),
             json: cli.global.json,
             wall_s: WALL_S,
             from: Some("203.0.113.77".parse().unwrap()),
@@ -208,6 +226,21 @@ async fn refusals_are_one_sentence_with_a_remedy() {
         assert!(said.err.starts_with("postern: ") && said.err.contains(part), "{}", said.err);
         assert_eq!(said.err.lines().count(), 1, "{}", said.err);
         assert_eq!(said.out, "");
+    }
+    let done = world.said("allow add 203.0.113.77", b"").await.exit;
+    assert_eq!(done, Exit::Done);
+    world.said("deny add 203.0.113.0/24 --scope all", b"").await;
+    for line in ["allow del 203.0.113.77", "allow flush --yes"] {
+        let said = world.said(line, b"").await;
+        assert_eq!(
+            said.err,
+            "postern: 203.0.113.77/32 keeps 203.0.113.77, where an administrator is logged in \
+             from, out of the denial of 203.0.113.0/24; nothing was changed (lift the denial \
+             first, or --force if it is meant)\n"
+        );
+        let forced = world.said(&format!("{line} --force"), b"").await;
+        assert_eq!(forced.out, "allow list: removed 1 entry\n");
+        world.said("allow add 203.0.113.77", b"").await;
     }
     let file = b"192.0.2.1\n# ours\n198.51.100.1\n198.51.100.0/28 ttl=1h\n";
     let said = world.said("deny import - --name list", file).await;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::feed::left_out;
 use super::lists::scope_of;
 use super::output::{counted, expiry, span, table};
 use super::session::{Exit, Failure, Session, exit_of};
@@ -105,6 +106,11 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
             format!("{} {}, {entries}", feed.name, feed.state.name())
         });
         say("feeds", feeds.collect::<Vec<_>>().join("; "));
+        for feed in &edge.feeds {
+            if let Some(without) = left_out(&feed.left_out) {
+                say("notice", format!("feed {}: {without}", feed.name));
+            }
+        }
     }
     say("bans", counted(edge.live_bans, "in force", "in force"));
     let health = &edge.health;

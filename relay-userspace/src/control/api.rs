@@ -19,6 +19,8 @@ pub use super::report_api::*;
 pub const EDGE_SOCKET: &str = "edge.sock";
 /// File name of the relay's socket in the socket folder.
 pub const RELAY_SOCKET: &str = "relay.sock";
+/// And of `postern run`'s own.
+pub const RUN_SOCKET: &str = "run.sock";
 /// Rows in one page of a list, at most.
 pub const PAGE_ROWS_MAX: usize = 5_000;
 /// Prefixes in one request, at most; longer lists are imported.
@@ -146,7 +148,7 @@ pub struct AddRequest {
     /// Seconds within which the change must be confirmed; it ends by itself otherwise. Denials only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_within_s: Option<u64>,
-    /// The address the administrator is logged in from, which a deny must not cut off.
+    /// The address the administrator is logged in from, which no change must cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<IpAddr>,
 }
@@ -208,20 +210,31 @@ pub struct Missing {
 }
 
 /// `POST /v1/lists/{list}/remove`: lifts prefixes, whoever listed them or one source's alone.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoveRequest {
     pub prefixes: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Go past the guardrails. Allowances only, as for the next.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    /// As in [`AddRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
 }
 
 /// `POST /v1/lists/{list}/flush`: removes everything, or all of one source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlushRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// As in [`RemoveRequest`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<IpAddr>,
 }
 
 /// The query of `GET /v1/lists/{list}`.

@@ -72,6 +72,11 @@ impl Client {
         Self::new(socket_dir.join(RELAY_SOCKET), "relay")
     }
 
+    /// `postern run`, which is asked where there is no edge.
+    pub fn run(socket_dir: &Path) -> Self {
+        Self::new(socket_dir.join(RUN_SOCKET), "run")
+    }
+
     /// `daemon` is what messages call it.
     pub fn new(path: PathBuf, daemon: &'static str) -> Self {
         Self { path, daemon, timeout: Duration::from_secs(320) }
@@ -263,7 +268,7 @@ impl Client {
         tokio::pin!(conversation);
         let (status, body) = loop {
             tokio::select! {
-                answer = &mut conversation => break answer.map_err(|error| self.garbled(error))?,
+                answer = &mut conversation => break answer.map_err(|error| self.unanswered(&error))?,
                 _ = &mut connection, if !ended => ended = true,
             }
         };
@@ -277,6 +282,11 @@ impl Client {
             }
             _ => self.gone(),
         }
+    }
+
+    /// Closed without a word: the daemon was killed, or its start has failed.
+    fn unanswered(&self, error: &hyper::Error) -> ClientError {
+        if error.is_parse() { self.garbled(error) } else { self.gone() }
     }
 
     fn gone(&self) -> ClientError {

@@ -1,5 +1,7 @@
 //! Feeds over the edge's socket: what they are like, and how the relay hands over what it fetched.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 use serde::{Deserialize, Serialize};
@@ -129,6 +131,9 @@ pub struct FeedReport {
     /// Prefixes of its content, after aggregation.
     pub ipv4: u64,
     pub ipv6: u64,
+    /// Prefixes of it that are in force, after aggregation of what is not left out.
+    #[serde(default)]
+    pub in_force: u64,
     /// Prefixes as they were read.
     pub read: u64,
     /// Refreshes that have ended since the edge started, well or not.
@@ -147,9 +152,9 @@ pub struct FeedReport {
     pub refusal: Option<FeedRefusal>,
     /// Refreshes that failed or were refused, ever.
     pub refusals: u64,
-    /// Prefixes that are not enforced, since they hold an address that must stay reachable.
+    /// Prefixes, as they were read, that are not enforced. Narrower ones within them are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<IpNet>,
+    pub left_out: Vec<FeedLeftOut>,
     /// Packets that its entries decided.
     pub packets: u64,
     /// Packets that its entries would have dropped.
@@ -159,6 +164,23 @@ pub struct FeedReport {
     /// For a feed from the network: what the relay needs to fetch it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fetch: Option<FeedFetch>,
+}
+
+/// A prefix that is not enforced, since it holds an address that must stay reachable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedLeftOut {
+    pub prefix: IpNet,
+    pub address: IpAddr,
+    /// What the address is.
+    pub what: String,
+}
+
+impl std::fmt::Display for FeedLeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { prefix, address, what } = self;
+        write!(f, "{prefix}, since it holds {address}, {what}")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,10 +217,16 @@ pub struct FeedHealth {
     pub name: String,
     pub state: FeedState,
     pub entries: u64,
+    /// As in [`FeedReport`].
+    #[serde(default)]
+    pub in_force: u64,
     pub refusals: u64,
     /// Why it is not good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// As in [`FeedReport`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<FeedLeftOut>,
 }
 
 /// What a feed says about an address.
@@ -208,7 +236,7 @@ pub struct ExplainFeed {
     pub feed: String,
     #[serde(with = "list_name")]
     pub list: List,
-    /// The prefix of the feed, after aggregation.
+    /// The prefix of the feed, after aggregation; as it was read, if it is left out.
     pub prefix: IpNet,
     #[serde(with = "scope_name")]
     pub scope: Scope,

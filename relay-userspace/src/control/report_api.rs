@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use relay_common::entry::List;
@@ -187,6 +188,18 @@ pub struct Stopping {
     pub pid: u32,
     /// Whether `postern run` started it, which ends with it.
     pub supervised: bool,
+}
+
+/// The answer of `postern run` to the same request, while it has no edge that could be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunStopping {
+    /// Where a filter was kept that was taken off.
+    pub detached: Vec<PathBuf>,
+    /// A filter is at work still, its entries in force.
+    pub stays: bool,
+    /// `postern run`, which ends.
+    pub pid: u32,
 }
 
 /// What has gone wrong and been healed since the edge started.

@@ -9,15 +9,15 @@ use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
 use relay_core::ban::guardrails::{Guardrail, Protected};
 
-use super::changes::{NewRow, Put};
+use super::changes::{NewRow, Put, Txn};
 use super::clock::Now;
 use super::commit::commit_updates;
-use super::desired::merge;
+use super::desired::{Claim, merge};
 use super::filter::Filter;
 use super::guard::{check, with_sessions};
 use super::lines::Line;
 use super::state::Edge;
-use super::store::{Key, SOURCE_UNCONFIRMED};
+use super::store::{Key, SOURCE_UNCONFIRMED, StoreError};
 use super::verbs::invalid;
 use crate::control::api::{Changed, Code, Pending, Problem, Time};
 
@@ -50,11 +50,13 @@ pub(super) struct Batch<'a> {
     pub(super) confirm_within: Option<Duration>,
 }
 
-/// Whom a change of the deny list must not hit.
+/// Whom a change of the lists must not hit.
 #[derive(Default)]
 pub(super) struct Care<'a> {
     pub(super) session: Option<IpAddr>,
     pub(super) force: bool,
+    /// Say in the log what would be refused, and do it.
+    pub(super) only_warn: bool,
     /// Refuse entries that an allow entry leaves without effect.
     pub(super) refuse_shadowed: bool,
     /// The file that the lines stand in.
@@ -77,6 +79,25 @@ impl Batch<'_> {
 
     fn observes(&self, line: &Line) -> bool {
         self.observe || line.observe
+    }
+
+    /// Removes the rows that the source has beside these. Says how many there were.
+    fn remove_others(
+        &self,
+        txn: &Txn<'_>,
+        updates: &mut Vec<(Key, Option<Claim>)>,
+        now: Now,
+    ) -> Result<u64, StoreError> {
+        let kept: BTreeSet<IpNet> = self.lines.iter().map(|line| line.prefix).collect();
+        let mut removed = 0;
+        for prefix in txn.prefixes(self.list, Some(self.source))? {
+            if !kept.contains(&prefix) {
+                let key = (self.list, prefix);
+                removed += txn.remove(key, Some(self.source))?;
+                updates.push((key, merge(&txn.claims(key)?, now.wall_s())));
+            }
+        }
+        Ok(removed)
     }
 
     /// Refuses what makes no sense, before anything is done.
@@ -103,6 +124,19 @@ impl Batch<'_> {
     }
 }
 
+/// What was refused, and why; the first reasons are told.
+pub(super) fn refusal(
+    count: usize,
+    told: impl Iterator<Item = String>,
+    remedy: &str,
+) -> Result<(), Problem> {
+    let refused: Vec<String> = told.take(REFUSALS_MAX).collect();
+    let Some(first) = refused.first() else { return Ok(()) };
+    let more = if count > 1 { format!("; {} more like it", count - 1) } else { String::new() };
+    let message = format!("{first}{more}; nothing was changed");
+    Err(Problem::new(Code::Refused, message).remedy(remedy).details(refused))
+}
+
 /// When something of this lifetime ends.
 pub(super) fn expiry(ttl: Option<Duration>, now: Now) -> Result<Option<u64>, String> {
     match ttl {
@@ -122,7 +156,7 @@ impl<F: Filter> Edge<F> {
         let now = self.now();
         batch.check(care.file, now)?;
         self.hold_to_guardrails(batch, care, now)?;
-        let done = self.put_batch(batch, now);
+        let done = self.put_batch(batch, care, now);
         self.note_full(done)
     }
 
@@ -160,22 +194,22 @@ impl<F: Filter> Edge<F> {
         let count = refused.len();
         // In the order of the file, or of the command line.
         refused.sort_by_key(|(number, _)| *number);
-        refused.truncate(REFUSALS_MAX);
         let told = refused.into_iter().map(|(number, why)| match number {
             0 => why.to_string(),
             number => format!("{}:{number}: {why}", care.file),
         });
-        let refused: Vec<String> = told.collect();
-        let Some(first) = refused.first() else { return Ok(()) };
-        let more = if count > 1 { format!("; {} more like it", count - 1) } else { String::new() };
-        Err(Problem::new(Code::Refused, format!("{first}{more}; nothing was changed"))
-            .remedy("give a narrower prefix, or --force if it is meant")
-            .details(refused))
+        refusal(count, told, "give a narrower prefix, or --force if it is meant")
     }
 
     /// Writes rows in one transaction, and enforces them.
-    pub(super) fn put_batch(&mut self, batch: &Batch<'_>, now: Now) -> Result<Changed, Problem> {
+    pub(super) fn put_batch(
+        &mut self,
+        batch: &Batch<'_>,
+        care: &Care<'_>,
+        now: Now,
+    ) -> Result<Changed, Problem> {
         let Batch { list, replaces, .. } = *batch;
+        let lifting = self.lifting(list, care);
         let mut changed = Changed::default();
         if batch.confirm_within.is_some() && self.store.pending()?.len() >= PENDING_MAX {
             let message = format!("{PENDING_MAX} changes wait to be confirmed already");
@@ -191,8 +225,7 @@ impl<F: Filter> Edge<F> {
             changed.pending = Some(Pending { id, source, rows, made, until });
         }
         let waiting = changed.pending.as_ref().map(|it| format!("{SOURCE_UNCONFIRMED}{}", it.id));
-        let mut updates: Vec<(Key, _)> = Vec::new();
-        let mut claims = Vec::new();
+        let (mut updates, mut claims) = (Vec::new(), Vec::new());
         for line in &batch.lines {
             let key = (list, line.prefix);
             let asked_s = expiry(line.ttl, now).map_err(invalid)?;
@@ -227,14 +260,10 @@ impl<F: Filter> Edge<F> {
             }
         }
         if replaces && waiting.is_none() {
-            let kept: BTreeSet<IpNet> = batch.lines.iter().map(|line| line.prefix).collect();
-            for prefix in txn.prefixes(list, Some(batch.source))? {
-                if !kept.contains(&prefix) {
-                    changed.removed += txn.remove((list, prefix), Some(batch.source))?;
-                    let claim = merge(&txn.claims((list, prefix))?, now.wall_s());
-                    updates.push(((list, prefix), claim));
-                }
-            }
+            changed.removed += batch.remove_others(&txn, &mut updates, now)?;
+        }
+        if let Some(lifting) = &lifting {
+            lifting.check(&self.desired, &updates, now)?;
         }
         let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);

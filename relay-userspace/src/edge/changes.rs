@@ -15,11 +15,13 @@ use crate::control::api::Row;
 #[derive(Debug)]
 pub struct Txn<'a> {
     pub(super) inner: Transaction<'a>,
-    slots: HashMap<String, u32>,
+    pub(super) slots: HashMap<String, u32>,
     /// Slots that were taken from a rule without rows; their counters start anew.
     pub recycled: Vec<u32>,
     /// Below this no slot is free; above it nobody has looked.
-    searched: u32,
+    pub(super) searched: u32,
+    /// No number is left that no rule has.
+    pub(super) gapless: bool,
 }
 
 /// Whether a row was there before.
@@ -75,7 +77,7 @@ impl<'a> From<&'a Row> for NewRow<'a> {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(inner: Transaction<'a>) -> Self {
-        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0 }
+        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0, gapless: false }
     }
 
     /// Adds a row, or replaces what the same source said about the same prefix.
@@ -308,62 +310,6 @@ impl<'a> Txn<'a> {
             .prepare_cached("DELETE FROM history WHERE network = ?1")?
             .execute([prefix_bytes(network)])?;
         Ok(())
-    }
-
-    /// The counter slot of a rule: its own, the next unused, one whose rule has no rows any more,
-    /// or the shared one.
-    fn slot_for(&mut self, text: &str) -> Result<u32, StoreError> {
-        if let Some(&slot) = self.slots.get(text) {
-            return Ok(slot);
-        }
-        let known = self
-            .inner
-            .prepare_cached("SELECT slot FROM rule WHERE text = ?1")?
-            .query_row([text], |row| row.get(0))
-            .optional()?;
-        let slot = match known {
-            Some(slot) => slot,
-            None => self.new_slot(text)?,
-        };
-        self.slots.insert(text.to_owned(), slot);
-        Ok(slot)
-    }
-
-    /// The counter slots of rules that have no rows: those of the feeds. Ends the transaction;
-    /// also returned are the slots that were another rule's before.
-    pub fn slots_of(mut self, rules: &[String]) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
-        let slots = rules.iter().map(|rule| self.slot_for(rule)).collect::<Result<_, _>>()?;
-        Ok((slots, self.commit()?))
-    }
-
-    fn new_slot(&mut self, text: &str) -> Result<u32, StoreError> {
-        let last: u32 =
-            self.inner.query_row("SELECT coalesce(max(slot), 0) FROM rule", [], |r| r.get(0))?;
-        let slot = if last < RULE_SLOT_MAX {
-            last + 1
-        } else {
-            let unused: Option<u32> = self
-                .inner
-                .query_row(
-                    // Feeds have no rows here, and count all the same.
-                    "SELECT slot FROM rule WHERE slot > ?1 AND text NOT LIKE 'feed %' AND NOT EXISTS \
-                     (SELECT 1 FROM entry WHERE entry.rule = rule.slot) ORDER BY slot LIMIT 1",
-                    [self.searched],
-                    |row| row.get(0),
-                )
-                .optional()?;
-            // Going on from there, all of a request's rules together cost one walk.
-            self.searched = unused.unwrap_or(RULE_SLOT_MAX);
-            let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
-            // A slot promised to another rule of this very transaction has no row yet.
-            self.slots.retain(|_, promised| *promised != slot);
-            self.recycled.push(slot);
-            slot
-        };
-        self.inner
-            .prepare_cached("INSERT OR REPLACE INTO rule (slot, text) VALUES (?1, ?2)")?
-            .execute(params![slot, text])?;
-        Ok(slot)
     }
 
     /// Makes everything durable.

@@ -35,6 +35,17 @@ pub(super) fn commit(
     capacity: MapSizes,
     now: Now,
 ) -> Result<Committed, Problem> {
+    let updates = updates_of(&txn, keys, desired, now)?;
+    commit_updates(txn, updates, desired, capacity)
+}
+
+/// What the touched prefixes come to, where that is something else than before.
+pub(super) fn updates_of(
+    txn: &Txn<'_>,
+    keys: BTreeSet<Key>,
+    desired: &Desired,
+    now: Now,
+) -> Result<Vec<(Key, Option<Claim>)>, StoreError> {
     let mut updates = Vec::with_capacity(keys.len());
     for key in keys {
         let claim = merge(&txn.claims(key)?, now.wall_s());
@@ -42,7 +53,7 @@ pub(super) fn commit(
             updates.push((key, claim));
         }
     }
-    commit_updates(txn, updates, desired, capacity)
+    Ok(updates)
 }
 
 /// As [`commit`], where it is known what the prefixes come to.

@@ -1,4 +1,5 @@
-//! Which deny entries may not be made: the policy of [`guardrails`], fed from the lists.
+//! Which deny entries may not be made: the policy of [`guardrails`], fed from the lists. Which
+//! allow entries may not go: [`super::lifting`].
 
 use std::net::IpAddr;
 
@@ -37,16 +38,7 @@ pub(super) fn check(
     desired: &Desired,
     wall_s: u64,
 ) -> Result<(), Guardrail> {
-    let addresses = [
-        &protected.own,
-        &protected.gateways,
-        &protected.resolvers,
-        &protected.inside_hosts,
-        &protected.proxies,
-        &protected.administrators,
-        &protected.ssh,
-    ];
-    let within = addresses.into_iter().flatten().map(|&address| host(address));
+    let within = protected.addresses().map(host);
     let allow: Vec<IpNet> = within
         .filter(|address| prefix.contains(address))
         .chain([prefix])

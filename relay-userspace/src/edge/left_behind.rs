@@ -54,6 +54,19 @@ pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> 
     Ok(ended)
 }
 
+/// Ends every filter that was left behind, also one pinned under `pin_dir` of which the note was
+/// lost.
+///
+/// # Errors
+/// As of [`end`].
+pub fn end_all(edge_dir: &Path, pin_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut ended = end(edge_dir, None)?;
+    if kernel::detach_left_behind(pin_dir)? {
+        ended.push(pin_dir.to_owned());
+    }
+    Ok(ended)
+}
+
 fn noted(edge_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let path = edge_dir.join(FILE);
     let text = match fs::read_to_string(&path) {

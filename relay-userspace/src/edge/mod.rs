@@ -21,6 +21,7 @@ pub mod filter;
 mod guard;
 pub mod kernel;
 pub mod left_behind;
+mod lifting;
 pub mod lines;
 mod logins;
 pub mod memory;
@@ -33,6 +34,7 @@ pub mod serve;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
+mod slots;
 pub mod sshd;
 pub mod state;
 pub mod stop;

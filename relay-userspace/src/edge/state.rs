@@ -179,6 +179,7 @@ impl<F: Filter> Edge<F> {
             done.map_err(|problem| OpenError::Configured { list, problem })?;
         }
         edge.start_feeds(now);
+        edge.forget_old_feeds();
         edge.filter.activate()?;
         edge.tell_attachments();
         Ok(edge)

@@ -174,6 +174,19 @@ fn slots_are_kept_then_recycled_then_shared() {
     assert_eq!(store.slot_of("first").unwrap(), 1);
     assert_eq!(store.slot_of("new").unwrap(), 777);
     assert_eq!(store.slot_of("one too many").unwrap(), RULE_SLOT_OTHER);
+    // A number that was given back is found again.
+    let txn = store.begin().unwrap();
+    txn.inner.execute("UPDATE rule SET text = 'feed gone' WHERE slot = 500", []).unwrap();
+    txn.inner.execute("DELETE FROM entry WHERE rule = 500", []).unwrap();
+    txn.commit().unwrap();
+    let forgotten = store.begin().unwrap().forget_feed_rules(|_| false).unwrap();
+    assert_eq!(forgotten, [(500, "feed gone".to_owned())]);
+    let mut txn = store.begin().unwrap();
+    txn.put(List::Deny, &row("192.0.2.4/32", "cli", "in the gap", None)).unwrap();
+    txn.put(List::Deny, &row("192.0.2.5/32", "cli", "too many again", None)).unwrap();
+    assert_eq!(txn.commit().unwrap(), [500]);
+    assert_eq!(store.slot_of("in the gap").unwrap(), 500);
+    assert_eq!(store.slot_of("too many again").unwrap(), RULE_SLOT_OTHER);
 }
 
 #[test]

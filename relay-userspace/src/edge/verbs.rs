@@ -8,7 +8,7 @@ use relay_common::entry::{List, Reason, Scope};
 use relay_core::prefix;
 
 use super::batch::{Batch, Care, REFUSALS_MAX};
-use super::commit::commit;
+use super::commit::{commit_updates, updates_of};
 use super::filter::Filter;
 use super::lines::{Line, check_text};
 use super::state::Edge;
@@ -46,7 +46,7 @@ impl<F: Filter> Edge<F> {
             confirm_within: request.confirm_within_s.map(Duration::from_secs),
         };
         let (session, force) = (request.session, request.force);
-        self.carry_out(&batch, &Care { session, force, refuse_shadowed: true, file: "" })
+        self.carry_out(&batch, &Care { session, force, refuse_shadowed: true, ..Care::default() })
     }
 
     /// Adds the lines of a file as rows of the source `import:NAME`: all of them, or none.
@@ -77,7 +77,7 @@ impl<F: Filter> Edge<F> {
         };
         // In a list of thousands a line without effect is no mistake of its author.
         let (session, force) = (query.session, query.force);
-        self.carry_out(&batch, &Care { session, force, refuse_shadowed: false, file: &query.name })
+        self.carry_out(&batch, &Care { session, force, file: &query.name, ..Care::default() })
     }
 
     /// Makes `lines` the only rows of `source`: how the configuration's entries are kept in step.
@@ -109,17 +109,21 @@ impl<F: Filter> Edge<F> {
                 tracing::warn!(source, why, "denied as configured, though it should be reachable");
             }
         }
-        let done = self.put_batch(&batch, now);
+        let care = Care { only_warn: true, ..Care::default() };
+        let done = self.put_batch(&batch, &care, now);
         self.note_full(done)
     }
 
-    /// Lifts prefixes at once. Those without a row are named in the answer, and hinder nothing.
+    /// Lifts prefixes at once: all of them, or none where a guardrail says no. Those without a row
+    /// are named in the answer, and hinder nothing.
     pub fn remove(&mut self, list: List, request: &RemoveRequest) -> Result<Changed, Problem> {
         let now = self.now();
         let source = request.source.as_deref();
         let mut changed = Changed::default();
         let mut keys: BTreeSet<Key> = BTreeSet::new();
         let txn_prefixes = parse_all(&request.prefixes)?;
+        let care = Care { session: request.session, force: request.force, ..Care::default() };
+        let lifting = self.lifting(list, &care);
         let txn = self.store.begin()?;
         for prefix in txn_prefixes {
             let gone = txn.remove((list, prefix), source)?;
@@ -135,7 +139,11 @@ impl<F: Filter> Edge<F> {
                 txn.forgive(prefix)?;
             }
         }
-        let committed = commit(txn, keys, &self.desired, self.filter.capacity(), now)?;
+        let updates = updates_of(&txn, keys, &self.desired, now)?;
+        if let Some(lifting) = &lifting {
+            lifting.check(&self.desired, &updates, now)?;
+        }
+        let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);
         Ok(changed)
     }
@@ -146,12 +154,18 @@ impl<F: Filter> Edge<F> {
         let source = request.source.as_deref();
         let mut changed = Changed::default();
         let mut keys: BTreeSet<Key> = BTreeSet::new();
+        let care = Care { session: request.session, force: request.force, ..Care::default() };
+        let lifting = self.lifting(list, &care);
         let txn = self.store.begin()?;
         for prefix in txn.prefixes(list, source)? {
             changed.removed += txn.remove((list, prefix), source)?;
             keys.insert((list, prefix));
         }
-        let committed = commit(txn, keys, &self.desired, self.filter.capacity(), now)?;
+        let updates = updates_of(&txn, keys, &self.desired, now)?;
+        if let Some(lifting) = &lifting {
+            lifting.check(&self.desired, &updates, now)?;
+        }
+        let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);
         Ok(changed)
     }

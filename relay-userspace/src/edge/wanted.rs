@@ -11,6 +11,12 @@ use super::filter::{MapSizes, family_of};
 use super::store::Key;
 use crate::control::api::{Code, Problem};
 
+/// The prefix itself and all that hold it whole, longest first.
+pub(super) fn holding(prefix: IpNet) -> impl Iterator<Item = IpNet> {
+    let wider = (0..=prefix.prefix_len()).rev();
+    wider.filter_map(move |len| IpNet::new(prefix.addr(), len).ok()).map(|net| net.trunc())
+}
+
 /// What the maps should hold: the merged claim for each prefix.
 #[derive(Debug, Default)]
 pub(super) struct Desired {
@@ -78,14 +84,9 @@ impl Desired {
         prefix: IpNet,
         wall_s: u64,
     ) -> impl Iterator<Item = (IpNet, &Claim)> {
-        (0..=prefix.prefix_len())
-            .rev()
-            .filter_map(move |len| IpNet::new(prefix.addr(), len).ok())
-            .filter_map(move |wider| {
-                let wider = wider.trunc();
-                self.claims.get(&(list, wider)).map(|claim| (wider, claim))
-            })
-            .filter(move |(_, claim)| claim.expires_s.is_none_or(|at| wall_s < at))
+        holding(prefix)
+            .filter_map(move |wider| Some((wider, self.claims.get(&(list, wider))?)))
+            .filter(move |(_, claim)| claim.is_live(wall_s))
     }
 
     /// The allow entry that leaves a deny of this prefix and scope without effect.

@@ -3,6 +3,10 @@
 use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -35,6 +39,8 @@ pub(super) struct Daemon {
     notify_path: PathBuf,
     child: Option<Child>,
     backoff: Backoff,
+    /// Whether it has said that it serves, and not ended since.
+    serves: Arc<AtomicBool>,
 }
 
 impl Daemon {
@@ -61,7 +67,12 @@ impl Daemon {
         }
         arguments.insert(0, name.into());
         let notify_path = config.server.run_dir.join(format!("{name}-ready.sock"));
-        Self { name, arguments, notify_path, child: None, backoff: Backoff::new() }
+        let serves = Arc::new(AtomicBool::new(false));
+        Self { name, arguments, notify_path, child: None, backoff: Backoff::new(), serves }
+    }
+
+    pub(super) fn serves(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.serves)
     }
 
     /// Starts the daemon and waits until it says that it serves.
@@ -87,7 +98,10 @@ impl Daemon {
         let child = self.child.insert(child);
         tokio::select! {
             heard = timeout(READY_WITHIN, ready.ready()) => match heard {
-                Ok(heard) => heard.with_context(|| format!("waiting for the {name}")),
+                Ok(heard) => {
+                    self.serves.store(heard.is_ok(), Ordering::Relaxed);
+                    heard.with_context(|| format!("waiting for the {name}"))
+                }
                 Err(_) => bail!("the {name} did not come up within {READY_WITHIN:?}"),
             },
             status = child.wait() => {
@@ -107,7 +121,9 @@ impl Daemon {
     /// True when there is nothing to start again.
     async fn restart_when_ended(&mut self) -> bool {
         if let Some(child) = &mut self.child {
-            match child.wait().await {
+            let ended = child.wait().await;
+            self.serves.store(false, Ordering::Relaxed);
+            match ended {
                 Ok(status) if status.code() == Some(ASKED_TO_STOP.into()) => {
                     self.child = None;
                     return true;
@@ -128,6 +144,14 @@ impl Daemon {
             }
         }
         false
+    }
+
+    /// SIGKILL, so that it leaves what it has found: for an edge that has not begun to serve.
+    pub(super) async fn kill(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if let Err(error) = child.kill().await {
+            tracing::error!(daemon = self.name, %error, "cannot kill daemon");
+        }
     }
 
     /// SIGTERM, and SIGKILL for one that does not listen.

@@ -4,6 +4,7 @@
 //! relay that crashes is started again and the kernel filter stays; an edge that crashes is
 //! started again and adopts what it had pinned.
 
+mod asked;
 mod backoff;
 mod daemon;
 pub mod notify;
@@ -16,8 +17,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::asked::{Asked, Order};
 use self::daemon::Daemon;
 use crate::config::Config;
+use crate::control::api::{Code, Problem, RunStopping};
 use crate::edge::left_behind;
 
 /// What `postern run` was asked to do.
@@ -80,20 +83,30 @@ pub async fn run(
     let stood = left_behind::any(&edge_dir)?;
     let mut edge = Daemon::edge(config, options);
     let mut relay = Daemon::relay(config, options);
+    let mut asked = Asked::open(config, edge.serves());
     let outcome = tokio::select! {
         outcome = keep_running(&mut edge, &mut relay, on_ready) => outcome,
         () = stop.recv() => {
             tracing::info!("stopping");
             Ok(Ending::Signal)
         }
+        order = asked.recv() => Ok(Ending::Asked(order)),
+    };
+    let outcome = match outcome {
+        Ok(Ending::Asked(order)) => {
+            edge.kill().await;
+            stop_without_edge(config, order).map(|()| Ending::EdgeAsked)
+        }
+        outcome => outcome,
     };
     relay.stop().await;
     edge.stop().await;
+    asked.close().await;
     // The edge takes its filter off by itself, unless it was killed or was just not running. A
     // start that failed leaves at most what it found. What `postern edge stop` left is wanted.
     let ends_filter = match outcome {
         Ok(Ending::Signal) => !options.keep_filter,
-        Ok(Ending::EdgeAsked) => false,
+        Ok(Ending::EdgeAsked | Ending::Asked(_)) => false,
         Err(_) => !options.keep_filter || !stood,
     };
     let ended = if ends_filter { left_behind::end(&edge_dir, None).map(drop) } else { Ok(()) };
@@ -105,6 +118,34 @@ enum Ending {
     Signal,
     /// By `postern edge stop`, which has also said what becomes of the filter.
     EdgeAsked,
+    /// By `postern edge stop`, while there was no edge that it could ask.
+    Asked(Order),
+}
+
+/// Does with the filter that an edge left what is asked for, and says what that came to.
+fn stop_without_edge(config: &Config, order: Order) -> anyhow::Result<()> {
+    let Order { request, reply } = order;
+    tracing::info!(detach = request.detach, "stopping, as asked for while no edge was running");
+    let edge_dir = config.server.edge_dir();
+    let done = (|| {
+        let detached = if request.detach {
+            left_behind::end_all(&edge_dir, &config.filter.pin_dir)?
+        } else {
+            Vec::new()
+        };
+        let stays = left_behind::any(&edge_dir)?;
+        anyhow::Ok(RunStopping { detached, stays, pid: std::process::id() })
+    })();
+    let told = match &done {
+        Ok(stopping) => Ok(stopping.clone()),
+        Err(error) => {
+            let message = format!("{error:#}; `postern run` ends all the same");
+            Err(Problem::new(Code::Filter, message))
+        }
+    };
+    // Whoever has gone wants no answer.
+    drop(reply.send(told));
+    done.map(drop)
 }
 
 async fn keep_running(

@@ -171,10 +171,8 @@ impl Lab {
         let reply = self.attempt(source, recipient)?;
         ensure!(reply.starts_with('5'), "{reply}");
         show(&reply);
-        let explained = until("the ban to reach the kernel", || {
-            let text = self.world.cli_ok(&["explain", source])?;
-            Ok(text.contains("drop").then_some(text))
-        })?;
+        self.world.until_verdict(source, "denied")?;
+        let explained = self.world.cli_ok(&["explain", source])?;
         show(&format!("$ postern explain {source}\n{explained}"));
         let file = self.world.path(&format!("{source}.pcap"));
         let capture = Capture::start(&self.world.out, "eth0", file)?;

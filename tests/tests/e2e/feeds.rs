@@ -141,12 +141,7 @@ fn an_edge_killed_while_it_publishes_leaves_the_old_feed_and_the_next_one_has_th
                 let next = world.daemon_pid("edge").ok().filter(|&pid| pid != edge);
                 Ok(next.and_then(|_| world.cli_ok(&["status"]).ok()))
             })?;
-            until("the new feed", || {
-                let address = format!("10.{}.1.1", 100 + number);
-                let told = world.cli(&["--json", "explain", &address])?.stdout;
-                let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
-                Ok((told["edge"]["verdict"] == "denied").then_some(()))
-            })?;
+            world.until_verdict(&format!("10.{}.1.1", 100 + number), "denied")?;
         }
         Ok(())
     })?;
@@ -177,5 +172,10 @@ fn a_feed_that_shrank_is_refused_in_the_status_and_stays_in_force() -> Result<()
         Ok(rules.into_iter().find(|rule| rule["rule"] == "feed bad"))
     })?;
     ensure!(hits["packets"].as_u64() > Some(0), "{hits}");
+    let top = world.json(&["top", "--once", "--interval", "100ms"])?;
+    let shown = &top["feeds"][0];
+    ensure!(shown["name"] == "bad" && shown["state"] == "failing", "{shown}");
+    ensure!(shown["in_force"].as_u64() > Some(50), "{shown}");
+    ensure!(shown["hits"].as_u64() >= hits["packets"].as_u64(), "{shown} and {hits}");
     world.stop()
 }

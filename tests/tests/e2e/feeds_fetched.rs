@@ -33,10 +33,7 @@ fn is_dropped(world: &World, from: &str, to: &str) -> bool {
 }
 
 fn until_dropped(world: &World, from: &str) -> Result<()> {
-    until(&format!("{from} to be dropped"), || {
-        let text = world.cli_ok(&["explain", from])?;
-        Ok(text.contains("drop").then_some(()))
-    })?;
+    world.until_verdict(from, "denied")?;
     ensure!(is_dropped(world, from, MX), "{from} got through");
     Ok(())
 }

@@ -42,10 +42,8 @@ fn refused_then_banned(
 ) -> Result<()> {
     let reply = attempt(world, from, to, recipient)?;
     ensure!(reply.starts_with("5") && reply.contains(says), "{reply}");
-    let explained = until("the ban to reach the kernel", || {
-        let text = world.cli_ok(&["explain", from])?;
-        Ok(text.contains("drop").then_some(text))
-    })?;
+    world.until_verdict(from, "denied")?;
+    let explained = world.cli_ok(&["explain", from])?;
     ensure!(explained.contains(rule), "explain does not name the rule {rule:?}:\n{explained}");
 
     let capture =

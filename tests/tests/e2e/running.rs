@@ -113,7 +113,7 @@ fn garbage_on_a_control_socket_ends_nothing() -> Result<()> {
     // A daemon that died would be started again, and `status` be fine.
     let daemons = || -> Result<_> { Ok([world.daemon_pid("edge")?, world.daemon_pid("relay")?]) };
     let before = daemons()?;
-    for socket in ["edge.sock", "relay.sock"] {
+    for socket in ["edge.sock", "relay.sock", "run.sock"] {
         for garbage in [
             &b"\x00\xff\xfe garbage\r\n\r\n"[..],
             b"GET",
@@ -164,8 +164,8 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     let mut world = World::new()?;
     world.start("")?;
     world.cli_ok(&["deny", "add", OTHER])?;
-    let socket = world.socket_dir().join("edge.sock");
-    let ask = |method: &str, path: &str, body: &str| -> Result<String> {
+    let ask_at = |socket: &str, method: &str, path: &str, body: &str| -> Result<String> {
+        let socket = world.socket_dir().join(socket);
         let mut nc = std::process::Command::new("setpriv")
             .args(["--reuid=postern", "--regid=postern", "--clear-groups", "nc", "-U"])
             .arg(&socket)
@@ -180,6 +180,7 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
         nc.stdin.take().expect("it is piped").write_all(request.as_bytes())?;
         Ok(String::from_utf8_lossy(&nc.wait_with_output()?.stdout).into_owned())
     };
+    let ask = |method: &str, path: &str, body: &str| ask_at("edge.sock", method, path, body);
     let flushed = ask("POST", "/v1/lists/deny/flush", "{}")?;
     ensure!(flushed.starts_with("HTTP/1.1 403"), "{flushed}");
     let denied = r#"{"prefixes":["0.0.0.0/0"],"scope":"all"}"#;
@@ -187,8 +188,10 @@ fn the_relays_user_may_ask_for_bans_and_lift_none() -> Result<()> {
     ensure!(added.starts_with("HTTP/1.1 403"), "{added}");
     let events = ask("GET", "/v1/events?follow=true", "")?;
     ensure!(events.starts_with("HTTP/1.1 403"), "{events}");
-    let stopped = ask("POST", "/v1/stop", "{\"detach\":true}")?;
-    ensure!(stopped.starts_with("HTTP/1.1 403"), "{stopped}");
+    for socket in ["edge.sock", "run.sock"] {
+        let stopped = ask_at(socket, "POST", "/v1/stop", "{\"detach\":true}")?;
+        ensure!(stopped.starts_with("HTTP/1.1 403"), "{socket}: {stopped}");
+    }
     let status = ask("GET", "/v1/status", "")?;
     ensure!(status.starts_with("HTTP/1.1 200"), "{status}");
     ensure!(world.cli_ok(&["deny", "list"])?.contains(OTHER), "the entry is gone");

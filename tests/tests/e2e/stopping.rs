@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
 use postern_tests::{
     dialogue::connect,
     process::{Output, Process, output, until},
@@ -84,6 +85,43 @@ fn what_a_killed_edge_left_is_taken_off_without_one() -> Result<()> {
     let off = stop_by_config(&world, &["--detach"])?.success()?;
     ensure!(off.stdout.contains("taken off"), "{off:?}");
     nothing_stays(&world)
+}
+
+/// An edge that fails at each start: `postern run` waits ever longer between two.
+fn cannot_start_again(world: &World) -> Result<()> {
+    let database = world.path("state").join("edge").join("lists.db");
+    for name in ["lists.db-wal", "lists.db-shm"] {
+        let _absent = fs::remove_file(database.with_file_name(name));
+    }
+    fs::write(&database, [b'x'; 4096])?;
+    kill(world.daemon_pid("edge")?, Signal::SIGKILL)?;
+    until("the edge to fail", || Ok(world.log().contains("opening the lists in").then_some(())))
+}
+
+#[test]
+fn a_stop_while_the_edge_waits_to_be_started_again_ends_the_run_and_no_edge_comes() -> Result<()> {
+    for (words, says, stays) in [
+        (&["edge", "stop", "--detach"][..], "the filter that the edge left was taken off", false),
+        (&["edge", "stop"], "the filter that the edge left stays", true),
+    ] {
+        let mut world = World::new()?;
+        world.start("")?;
+        world.cli_ok(&["deny", "add", OTHER])?;
+        cannot_start_again(&world)?;
+        ensure!(is_attached(&world, "eth0")?, "a crash must not take it off");
+        let relay = world.daemon_pid("relay")?;
+        let said = world.cli_ok(words)?;
+        ensure!(said.contains("`postern run` has ended") && said.contains(says), "{said}");
+        ensure!(!std::path::Path::new(&format!("/proc/{relay}")).exists(), "the relay goes on");
+        run_has_ended(&mut world)?;
+        ensure!(is_attached(&world, "eth0")? == stays, "{words:?}: {said}");
+        if stays {
+            ensure!(!gets_in(&world), "the list went with the run");
+            stop_by_config(&world, &["--detach"])?.success()?;
+        }
+        nothing_stays(&world)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -210,3 +210,15 @@ fn three_capabilities_are_enough_once_the_file_system_is_mounted() {
         .unwrap();
     assert_eq!(opened.unwrap_or_else(|error| panic!("{error}")), Mode::Native);
 }
+
+#[test]
+fn a_filter_is_not_attached_in_another_namespace_than_its_own() {
+    let wire = Wire::new();
+    let settings = wire.settings();
+    let mut filter = wire.gateway.enter(|| KernelFilter::open(&settings)).unwrap().unwrap();
+    // The stranger has an eth0, too.
+    let refused = wire.stranger.enter(|| filter.attach()).unwrap();
+    assert!(matches!(refused, Err(AttachError::OtherNamespace)), "{refused:?}");
+    wire.gateway.enter(|| filter.attach()).unwrap().unwrap();
+    assert!(wire.link().contains("xdp"));
+}

@@ -67,6 +67,29 @@ fn a_prefix_takes_8_or_17_bytes() {
     assert_eq!((size_of::<V4>(), size_of::<V6>()), (8, 17));
 }
 
+#[test]
+fn what_is_left_out_takes_nothing_else_with_it() {
+    let said = ["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/25", "192.0.2.128/25", "2001:db8::/32"];
+    let (whole, _) = set(&said);
+    let over = |address: &str| whole.said_over(address.parse().unwrap());
+    assert_eq!(over("10.1.2.3"), [net("10.0.0.0/8"), net("10.1.0.0/16")]);
+    assert_eq!(over("192.0.2.200"), [net("192.0.2.128/25")]);
+    assert_eq!(over("2001:db8::7"), [net("2001:db8::/32")]);
+    assert_eq!(over("192.0.3.0"), []);
+    let without = |texts: &[&str]| {
+        let mut rest = whole.clone();
+        rest.leave_out(&texts.iter().map(|text| net(text)).collect::<Vec<_>>());
+        rest.iter().map(|net| net.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(without(&["10.0.0.0/8"]), ["10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32"]);
+    assert_eq!(
+        without(&["192.0.2.0/25", "2001:db8::/32", "10.1.0.0/16"]),
+        ["10.0.0.0/8", "192.0.2.128/25"]
+    );
+    // Nobody has said that.
+    assert_eq!(without(&["192.0.2.0/24"]), ["10.0.0.0/8", "192.0.2.0/24", "2001:db8::/32"]);
+}
+
 /// Addresses are 8 bits here, spread to the top and the bottom of the family's range.
 fn spread(v4: bool, address: u8, len: u8) -> IpNet {
     let (address, len) = (u128::from(address), u32::from(len));
@@ -116,6 +139,33 @@ proptest! {
                 net.supernet().map(|wider| found.iter().any(|kept| kept.contains(&wider)))
             );
         }
+    }
+
+    #[test]
+    fn without_some_of_what_was_said_the_set_is_that_of_the_rest(
+        parts in prop::collection::vec((any::<bool>(), any::<u8>(), 0u8..=8, any::<bool>()), 0..40),
+    ) {
+        let of = |nets: &mut dyn Iterator<Item = IpNet>| {
+            let mut builder = Builder::new(parts.len());
+            nets.for_each(|net| builder.push(net).unwrap());
+            builder.finish().0
+        };
+        let nets: Vec<(IpNet, bool)> =
+            parts.iter().map(|&(v4, address, len, out)| (spread(v4, address, len), out)).collect();
+        let mut set = of(&mut nets.iter().map(|(net, _)| *net));
+        prop_assert_eq!(of(&mut set.said()), set.clone());
+        for address in (0..=255).map(|address| spread(true, address, 8).addr()) {
+            let mut over: Vec<IpNet> =
+                nets.iter().map(|(net, _)| *net).filter(|net| net.contains(&address)).collect();
+            over.sort_by_key(IpNet::prefix_len);
+            over.dedup();
+            prop_assert_eq!(set.said_over(address), over);
+        }
+        let gone: Vec<IpNet> = nets.iter().filter(|(_, out)| *out).map(|(net, _)| *net).collect();
+        let stays = |net: &IpNet| !gone.contains(net);
+        let rest = of(&mut nets.iter().map(|(net, _)| *net).filter(stays));
+        set.leave_out(&gone);
+        prop_assert_eq!(set, rest);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use super::args::TopArgs;
 use super::session::{Exit, Failure, Session};
-use crate::control::api::{EdgeStats, EdgeStatus, Top};
+use crate::control::api::{EdgeStats, EdgeStatus, FeedsReport, Top};
 use crate::control::client::{Client, ClientError};
 use model::{Model, Sample};
 use screen::{Screen, Touch};
@@ -32,6 +32,7 @@ pub(super) async fn execute(args: TopArgs, on: &mut Session<'_>) -> Result<Exit,
         edge: on.edge.clone().with_timeout(ANSWER_WITHIN),
         started: Instant::now(),
         status_due: Instant::now(),
+        has_feeds: false,
     };
     if args.once {
         return once(args.interval, asking, on).await;
@@ -127,6 +128,8 @@ struct Asking {
     edge: Client,
     started: Instant,
     status_due: Instant,
+    /// By the latest status.
+    has_feeds: bool,
 }
 
 impl Asking {
@@ -142,12 +145,18 @@ impl Asking {
     async fn ask(&mut self) -> Result<Sample, ClientError> {
         let mut status = None;
         if Instant::now() >= self.status_due {
-            status = Some(self.edge.get::<EdgeStatus>("/v1/status").await?);
+            let told = self.edge.get::<EdgeStatus>("/v1/status").await?;
+            self.has_feeds = !told.feeds.is_empty();
+            status = Some(told);
             self.status_due = Instant::now() + STATUS_EVERY;
         }
         let stats = self.edge.get::<EdgeStats>("/v1/stats").await?;
         let at = self.started.elapsed();
         let top = self.edge.get::<Top>("/v1/top").await?;
-        Ok(Sample { at, status, stats, top })
+        let feeds = match self.has_feeds {
+            true => self.edge.get::<FeedsReport>("/v1/feeds").await?.feeds,
+            false => Vec::new(),
+        };
+        Ok(Sample { at, status, stats, top, feeds })
     }
 }

@@ -1,9 +1,12 @@
 //! From answers to figures. Pure: the time is part of an answer.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::control::api::{EdgeStats, EdgeStatus, InterfaceStatus, Time, Top};
+use crate::control::api::{
+    EdgeStats, EdgeStatus, FeedReport, FeedState, InterfaceStatus, Time, Top,
+};
 use crate::control::client::ClientError;
 
 /// Rates that are remembered for the curve: the widest terminal that anybody has.
@@ -26,6 +29,7 @@ pub(super) struct Sample {
     pub(super) status: Option<EdgeStatus>,
     pub(super) stats: EdgeStats,
     pub(super) top: Top,
+    pub(super) feeds: Vec<FeedReport>,
 }
 
 /// A counter over time.
@@ -48,6 +52,17 @@ pub(super) struct RuleLine {
     pub(super) last_hit: Option<Time>,
 }
 
+#[derive(Debug)]
+pub(super) struct FeedLine {
+    pub(super) name: String,
+    pub(super) state: FeedState,
+    /// Prefixes.
+    pub(super) in_force: u64,
+    /// Packets that its entries decided, or would have.
+    pub(super) hits: u64,
+    pub(super) per_s: Option<f64>,
+}
+
 /// All that is shown.
 #[derive(Debug)]
 pub(super) struct Model {
@@ -55,6 +70,8 @@ pub(super) struct Model {
     pub(super) flows: Vec<Flow>,
     pub(super) events: Vec<Flow>,
     pub(super) rules: Vec<RuleLine>,
+    /// Those that are not well first, then by hits.
+    pub(super) feeds: Vec<FeedLine>,
     pub(super) top: Top,
     /// Why the figures are old.
     pub(super) trouble: Option<String>,
@@ -70,6 +87,7 @@ impl Default for Model {
             flows: FLOWS.map(|(name, _)| flow(name)).into(),
             events: EVENTS.map(flow).into(),
             rules: Vec::new(),
+            feeds: Vec::new(),
             top: Top::default(),
             trouble: None,
             latest: None,
@@ -97,7 +115,7 @@ fn rate(before: u64, after: u64, passed: Duration) -> Option<f64> {
 impl Model {
     /// Takes in what the edge has answered.
     pub(super) fn update(&mut self, sample: Sample) {
-        let Sample { at, status, stats, top } = sample;
+        let Sample { at, status, stats, top, feeds } = sample;
         let passed = self.latest.as_ref().map(|(before, _)| at.saturating_sub(*before));
         let count = |counts: &BTreeMap<String, u64>, name| counts.get(name).copied().unwrap_or(0);
         for (flow, (_, key)) in self.flows.iter_mut().zip(FLOWS) {
@@ -122,10 +140,23 @@ impl Model {
                 last_hit: rule.last_hit,
             });
         }
+        self.update_feeds(feeds, passed);
         self.latest = Some((at, now));
         self.top = top;
         self.status = status.or(self.status.take());
         self.trouble = None;
+    }
+
+    fn update_feeds(&mut self, feeds: Vec<FeedReport>, passed: Option<Duration>) {
+        let before = std::mem::take(&mut self.feeds);
+        let line = |feed: FeedReport| {
+            let hits = feed.packets.saturating_add(feed.observed);
+            let before = before.iter().find(|line| line.name == feed.name);
+            let per_s = before.zip(passed).and_then(|(line, passed)| rate(line.hits, hits, passed));
+            FeedLine { name: feed.name, state: feed.state, in_force: feed.in_force, hits, per_s }
+        };
+        self.feeds = feeds.into_iter().map(line).collect();
+        self.feeds.sort_by_key(|line| (line.state == FeedState::Good, Reverse(line.hits)));
     }
 
     /// The figures stay as they were, and say so.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::output::table;
 use super::model::{Flow, Model, events, headline, lists, ports, rate_text};
-use crate::control::api::{EdgeStatus, Time, Top, TopEntry};
+use crate::control::api::{EdgeStatus, FeedState, Time, Top, TopEntry};
 
 /// All figures.
 #[derive(Serialize)]
@@ -16,6 +16,7 @@ pub(super) struct Snapshot<'a> {
     events: Vec<Figure<'a>>,
     top: &'a Top,
     rules: Vec<RuleFigure<'a>>,
+    feeds: Vec<FeedFigure<'a>>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +36,15 @@ struct RuleFigure<'a> {
     last_hit: Option<Time>,
 }
 
+#[derive(Serialize)]
+struct FeedFigure<'a> {
+    name: &'a str,
+    state: FeedState,
+    in_force: u64,
+    hits: u64,
+    per_s: Option<f64>,
+}
+
 pub(super) fn snapshot(model: &Model) -> Snapshot<'_> {
     let figure = |flow| {
         let &Flow { name, total, per_s, .. } = flow;
@@ -47,12 +57,20 @@ pub(super) fn snapshot(model: &Model) -> Snapshot<'_> {
         per_s: rule.per_s,
         last_hit: rule.last_hit,
     });
+    let feeds = model.feeds.iter().map(|feed| FeedFigure {
+        name: &feed.name,
+        state: feed.state,
+        in_force: feed.in_force,
+        hits: feed.hits,
+        per_s: feed.per_s,
+    });
     Snapshot {
         status: model.status.as_ref(),
         packets: model.flows.iter().map(figure).collect(),
         events: model.events.iter().map(figure).collect(),
         top: &model.top,
         rules: rules.collect(),
+        feeds: feeds.collect(),
     }
 }
 
@@ -75,6 +93,11 @@ pub(super) fn print(model: &Model, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out)?;
         table(out, Some(&[title, "FATE", "A SECOND", "SHARE"]), entries.iter().map(entry))?;
     }
+    print_rules(model, out)?;
+    print_feeds(model, out)
+}
+
+fn print_rules(model: &Model, out: &mut dyn Write) -> io::Result<()> {
     if model.rules.is_empty() {
         return Ok(());
     }
@@ -89,6 +112,23 @@ pub(super) fn print(model: &Model, out: &mut dyn Write) -> io::Result<()> {
         ]
     });
     table(out, Some(&["RULE", "A SECOND", "HITS", "OBSERVED", "LAST HIT"]), rules)
+}
+
+fn print_feeds(model: &Model, out: &mut dyn Write) -> io::Result<()> {
+    if model.feeds.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let feeds = model.feeds.iter().map(|feed| {
+        vec![
+            feed.name.clone(),
+            feed.state.name().to_owned(),
+            feed.in_force.to_string(),
+            rate_text(feed.per_s),
+            feed.hits.to_string(),
+        ]
+    });
+    table(out, Some(&["FEED", "STATE", "IN FORCE", "A SECOND", "HITS"]), feeds)
 }
 
 fn entry(entry: &TopEntry) -> Vec<String> {

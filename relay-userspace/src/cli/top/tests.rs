@@ -5,6 +5,7 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use relay_common::entry::{List, Scope};
 
 use super::model::{Model, Sample, rate_text};
 use super::screen::{Touch, meaning};
@@ -75,7 +76,51 @@ fn sample(at_s: u64, seen: u64, dropped: u64) -> Sample {
             networks: vec![entry("203.0.113.0/24", FateName::Dropped, 320.0, 80.0)],
             ports: vec![entry("25", FateName::Dropped, 322.0, 80.5)],
         },
+        feeds: Vec::new(),
     }
+}
+
+fn feed(name: &str, state: FeedState, in_force: u64, packets: u64) -> FeedReport {
+    FeedReport {
+        name: name.into(),
+        source: format!("/srv/{name}"),
+        list: List::Deny,
+        scope: Scope::MX,
+        observe: false,
+        state,
+        phase: FeedPhase::Idle,
+        progress: None,
+        ipv4: in_force,
+        ipv6: 0,
+        in_force,
+        read: in_force,
+        attempts: 1,
+        accepted: None,
+        refreshed: None,
+        lease_ends: None,
+        next_refresh: Time(1_800_000_000),
+        refusal: None,
+        refusals: 0,
+        left_out: Vec::new(),
+        packets,
+        observed: 0,
+        last_hit: None,
+        fetch: None,
+    }
+}
+
+/// With so many feeds more than the two that are always there.
+fn with_feeds(more: usize) -> Model {
+    let mut model = Model::default();
+    for (at_s, hits) in [(10, 100), (12, 740)] {
+        let mut feeds = vec![
+            feed("spamhaus-drop", FeedState::Good, 1_048_576, hits),
+            feed("partner", FeedState::Failing, 12, 0),
+        ];
+        feeds.extend((0..more).map(|n| feed(&format!("more-{n}"), FeedState::Good, 1, 7)));
+        model.update(Sample { feeds, ..sample(at_s, 10 * hits, hits) });
+    }
+    model
 }
 
 fn model() -> Model {
@@ -127,10 +172,42 @@ fn a_terminal_of_the_usual_size_shows_everything() {
 }
 
 #[test]
+fn feeds_have_a_part_of_their_own_on_a_terminal_of_the_usual_size() {
+    let screen = drawn(&with_feeds(0), 80, 24, true);
+    let expected = [
+        "ports 25 dropped 80%",
+        "",
+        "SOURCE             FATE         /S    %  NETWORK            FATE         /S    %",
+        "203.0.113.66       dropped     320  80%  203.0.113.0/24     dropped     320  80%",
+        "2001:db8:1:66::/64 observed    2.0   0%",
+        "",
+        "",
+        "RULE                             /S        HITS    OBSERVED LAST HIT",
+        "import drop.txt                 320         740           5 2027-01-15T08:00:00Z",
+        "",
+        "",
+        "FEED                                       STATE    IN FORCE      /S        HITS",
+        "partner                                    failing        12       0           0",
+        "spamhaus-drop                              good      1048576     320         740",
+        "q quit   every 1s",
+    ];
+    assert_eq!(screen[9..], expected, "{}", screen.join("\n"));
+    // With more than there is room for, those that are not well and the busiest.
+    let screen = drawn(&with_feeds(30), 80, 24, true).join("\n");
+    for part in ["FEED (3 of 32)", "partner", "spamhaus-drop", "more-0", "import drop.txt"] {
+        assert!(screen.contains(part), "{part}:\n{screen}");
+    }
+    let screen = drawn(&with_feeds(0), 45, 24, true).join("\n");
+    assert!(screen.contains("spamhaus-drop") && screen.contains("740"), "{screen}");
+    assert!(!drawn(&with_feeds(0), 80, 20, true).join("\n").contains("FEED"));
+}
+
+#[test]
 fn no_size_is_too_small_and_narrow_ones_show_what_matters() {
     for width in (0..100).step_by(7) {
         for height in 0..40 {
             drawn(&model(), width, height, false);
+            drawn(&with_feeds(width.into()), width, height, false);
             drawn(&Model::default(), width, height, true);
         }
     }
@@ -202,6 +279,20 @@ fn a_snapshot_has_the_same_figures() {
     let json = serde_json::to_value(plain::snapshot(&model())).unwrap();
     assert_eq!(json["packets"][2]["per_s"], 320.0);
     assert_eq!(json["top"]["sources"][0]["what"], "203.0.113.66");
+    assert!(!text.contains("FEED"), "{text}");
+
+    let mut out = Vec::new();
+    plain::print(&with_feeds(0), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let feeds = "\nFEED           STATE    IN FORCE  A SECOND  HITS\n\
+                 partner        failing  12        0         0\n\
+                 spamhaus-drop  good     1048576   320       740\n";
+    assert!(text.ends_with(feeds), "{text}");
+    let json = serde_json::to_value(plain::snapshot(&with_feeds(0))).unwrap();
+    let expected = serde_json::json!({
+        "name": "spamhaus-drop", "state": "good", "in_force": 1_048_576, "hits": 740, "per_s": 320.0,
+    });
+    assert_eq!(json["feeds"][1], expected);
 }
 
 #[test]

@@ -10,12 +10,14 @@ use ratatui::text::Line;
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table};
 
 use super::model::{Flow, Model, RuleLine, events, headline, lists, ports, rate_text};
-use crate::control::api::{FateName, TopEntry};
+use crate::control::api::{FateName, FeedState, TopEntry};
 
 /// Narrower than this, only the sources are shown, and no curves.
 const WIDE: u16 = 64;
 /// Room for a name, a rate and a total, each with a space behind it.
 const FIGURES_WIDTH: u16 = 9 + 8 + 16;
+/// With fewer lines for all tables, the feeds have none.
+const TABLES_WITH_FEEDS: u16 = 12;
 
 const ASCII_BARS: bar::Set<'_> = bar::Set {
     full: "#",
@@ -39,11 +41,13 @@ pub(super) struct Look {
 
 pub(super) fn render(frame: &mut Frame<'_>, model: &Model, look: &Look) {
     let flows = 3 + model.flows.len() as u16;
-    let [head, flow, tops, rules, foot] = Layout::vertical([
+    let tables = frame.area().height.saturating_sub(2 + flows + 1);
+    let [head, flow, tops, rules, feeds, foot] = Layout::vertical([
         Constraint::Length(2),
         Constraint::Length(flows),
         Constraint::Fill(1),
         Constraint::Fill(1),
+        Constraint::Length(feeds_height(tables, model)),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -51,6 +55,7 @@ pub(super) fn render(frame: &mut Frame<'_>, model: &Model, look: &Look) {
     render_flows(frame, flow, model, look);
     render_tops(frame, tops, model);
     render_rules(frame, rules, model);
+    render_feeds(frame, feeds, model);
     let every = humantime::format_duration(look.interval);
     frame.render_widget(Line::from(format!("q quit   every {every}")).style(dim()), foot);
 }
@@ -69,6 +74,14 @@ fn colour(fate: FateName) -> Style {
         FateName::Observed => Color::Cyan,
         FateName::Limited => Color::Yellow,
     })
+}
+
+fn health(state: FeedState) -> Style {
+    match state {
+        FeedState::Good => Style::new(),
+        FeedState::Failing => Style::new().fg(Color::Yellow),
+        FeedState::Empty | FeedState::Ended => Style::new().fg(Color::Red),
+    }
 }
 
 fn render_head(frame: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -178,6 +191,49 @@ fn rule_row(rule: &RuleLine, observed: bool, wide: bool) -> Row<'_> {
     let last_hit = rule.last_hit.map_or_else(|| "-".to_owned(), |at| at.to_string());
     cells.extend(wide.then(|| Cell::from(last_hit)));
     Row::new(cells)
+}
+
+/// The feeds take what they need, and at most a third of the tables; of few lines, none.
+fn feeds_height(tables: u16, model: &Model) -> u16 {
+    let feeds = u16::try_from(model.feeds.len()).unwrap_or(u16::MAX);
+    if feeds == 0 || tables < TABLES_WITH_FEEDS {
+        return 0;
+    }
+    // A gap and the heading stand above them.
+    feeds.saturating_add(2).min(tables / 3 + 1)
+}
+
+fn render_feeds(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    if area.height == 0 {
+        return;
+    }
+    let area = below_a_gap(area);
+    let wide = area.width >= WIDE;
+    let shown = usize::from(area.height.saturating_sub(1)).min(model.feeds.len());
+    let title = match model.feeds.len() {
+        all if shown < all => format!("FEED ({shown} of {all})"),
+        _ => "FEED".to_owned(),
+    };
+    let right = |text: String| Cell::from(Line::from(text).right_aligned());
+    let mut widths = vec![Constraint::Fill(1), Constraint::Length(7), Constraint::Length(9)];
+    let mut header = vec![Cell::from(title), Cell::from("STATE"), right("IN FORCE".to_owned())];
+    if wide {
+        widths.push(Constraint::Length(7));
+        header.push(right("/S".to_owned()));
+    }
+    widths.push(Constraint::Length(11));
+    header.push(right("HITS".to_owned()));
+    let rows = model.feeds.iter().map(|feed| {
+        let mut cells = vec![
+            Cell::from(feed.name.as_str()),
+            Cell::from(feed.state.name()).style(health(feed.state)),
+            right(feed.in_force.to_string()),
+        ];
+        cells.extend(wide.then(|| right(rate_text(feed.per_s))));
+        cells.push(right(feed.hits.to_string()));
+        Row::new(cells)
+    });
+    frame.render_widget(Table::new(rows, widths).header(Row::new(header).style(bold())), area);
 }
 
 /// Titles over what they name: figures stand at the right of their columns.

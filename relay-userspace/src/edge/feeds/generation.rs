@@ -21,7 +21,7 @@ const BATCHES_AHEAD: usize = 2;
 pub(super) struct Part {
     pub name: String,
     pub digest: String,
-    /// Of its content, not enforced.
+    /// Of what its content was made of, not enforced.
     pub left_out: Vec<IpNet>,
     /// Its content without those.
     pub prefixes: Arc<Prefixes>,

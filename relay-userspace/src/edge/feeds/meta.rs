@@ -115,11 +115,11 @@ pub(super) fn source_of(feed: &Feed) -> String {
     }
 }
 
-/// What a set of prefixes is recognised by, however it was written: SHA-256 over each prefix in
-/// order, as family, address and length.
+/// What a feed's content is recognised by, however it was written: SHA-256 over each prefix that
+/// was said, in order, as family, address and length.
 pub(super) fn digest_of(prefixes: &Prefixes) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    for net in prefixes.iter() {
+    for net in prefixes.said() {
         match net {
             IpNet::V4(net) => {
                 context.update(&[4]);

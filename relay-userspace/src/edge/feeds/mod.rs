@@ -10,6 +10,7 @@ mod accept;
 mod due;
 mod generation;
 mod meta;
+mod old;
 mod publish;
 mod report;
 mod requests;
@@ -43,6 +44,7 @@ use super::filter::Filter;
 use super::state::{Edge, EdgeSettings};
 use super::store::{RULE_SLOT_OTHER, Store};
 use crate::config::Feed;
+use crate::control::api::FeedLeftOut;
 
 /// Drops and counts are attributed to a rule of this name.
 fn rule_of(feed: &str) -> String {
@@ -76,7 +78,7 @@ struct Slot {
     /// What the meta's content is, unless it was lost.
     content: Option<Arc<Prefixes>>,
     /// What of it is not enforced, as of the last look, and the rest.
-    left_out: Vec<IpNet>,
+    left_out: Vec<FeedLeftOut>,
     enforced: Option<Arc<Prefixes>>,
     /// Milliseconds since boot.
     due_ms: u64,
@@ -176,6 +178,9 @@ impl Feeds {
         if let Err(error) = &store {
             tracing::error!(%error, "the folder of the feeds cannot be used");
         }
+        if let Ok(store) = &store {
+            old::see_through(&settings.feeds, store, lists);
+        }
         let mut recycled = Vec::new();
         let mut slots = Vec::with_capacity(settings.feeds.len());
         for feed in &settings.feeds {
@@ -212,6 +217,12 @@ impl Feeds {
     /// that it does not know of yet.
     pub(super) fn may_retouch(&self) -> bool {
         self.publication.is_none() && self.in_force.is_some()
+    }
+
+    /// How many prefixes of a feed are in force.
+    fn in_force_of(&self, name: &str) -> u64 {
+        let parts = self.in_force.iter().flat_map(|generation| &generation.parts);
+        parts.filter(|part| part.name == name).map(|part| part.prefixes.len() as u64).sum()
     }
 
     /// How many entries of feeds the filter holds.

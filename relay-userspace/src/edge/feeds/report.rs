@@ -78,6 +78,7 @@ impl<F: Filter> Edge<F> {
             progress,
             ipv4,
             ipv6,
+            in_force: self.feeds.in_force_of(&slot.feed.name),
             read: content.map_or(0, |content| content.read as u64),
             attempts: slot.attempts,
             accepted: content.map(|content| Time(content.accepted_s)),
@@ -137,8 +138,10 @@ impl<F: Filter> Edge<F> {
                 name: slot.feed.name.clone(),
                 state,
                 entries: v4 + v6,
+                in_force: self.feeds.in_force_of(&slot.feed.name),
                 refusals: slot.meta.refusals,
                 why,
+                left_out: slot.left_out.clone(),
             }
         };
         self.feeds.slots.iter().map(health).collect()
@@ -154,7 +157,9 @@ impl<F: Filter> Edge<F> {
         let mut found = Vec::new();
         for slot in &self.feeds.slots {
             let (Some(content), Some(_)) = (&slot.content, slot.expires_s(now)) else { continue };
-            let Some(prefix) = content.covering(address) else { continue };
+            let enforced = slot.enforced.as_ref().unwrap_or(content).covering(address);
+            let left_out = || content.said_over(address).pop();
+            let Some(prefix) = enforced.or_else(left_out) else { continue };
             found.push(ExplainFeed {
                 feed: slot.feed.name.clone(),
                 list: slot.feed.list,
@@ -162,7 +167,7 @@ impl<F: Filter> Edge<F> {
                 scope: slot.feed.scope,
                 observe: slot.feed.observe,
                 in_scope: slot.feed.scope.intersects(class),
-                left_out: slot.left_out.contains(&prefix),
+                left_out: enforced.is_none(),
                 lease_ends: Time(slot.lease_ends_s(now).unwrap_or(now.wall_s())),
                 packets: self.filter.rule_hits(slot.rule)?.hits,
             });

@@ -1,9 +1,11 @@
-//! The folder of accepted feeds: `NAME.cidr`, one prefix on each line, and `NAME.json` beside it.
+//! The folder of accepted feeds: `NAME.cidr`, one prefix on each line as it was said, without what
+//! was said twice, and `NAME.json` beside it.
 //!
 //! Both are written under other names, synced, renamed, and their folder synced. A crash between
 //! the two renames leaves the new content beside the old word about it; the new word, which is
 //! under its other name still, is found by its digest at the next start.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -21,6 +23,8 @@ const PIECE_BYTES: usize = 64 << 10;
 const META_BYTES_MAX: u64 = 256 << 10;
 /// Under this name a file waits to be renamed.
 const NEW: &str = "new";
+/// All that may be kept of a feed, by the ends of the files' names.
+const KINDS: [&str; 4] = ["cidr.new", "cidr", "json.new", "json"];
 /// What arrives over the control socket.
 const INCOMING: &str = "incoming";
 
@@ -71,6 +75,39 @@ impl FeedStore {
         self.folder.join(format!("{name}.{kind}"))
     }
 
+    /// The names of feeds of which something is kept.
+    pub(super) fn names(&self) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let file = entry?.file_name();
+            let parts = file.to_str().and_then(|file| file.split_once('.'));
+            if let Some((name, kind)) = parts
+                && KINDS.contains(&kind)
+                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            {
+                names.insert(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Gives what is kept of a feed to another name. What is known about it comes last: until then
+    /// the next start does this again.
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        for kind in KINDS {
+            unless_absent(fs::rename(self.path(from, kind), self.path(to, kind)))?;
+        }
+        self.sync()
+    }
+
+    /// Removes what is kept of a feed.
+    pub(super) fn forget(&self, name: &str) -> io::Result<()> {
+        for kind in KINDS {
+            unless_absent(fs::remove_file(self.path(name, kind)))?;
+        }
+        self.sync()
+    }
+
     /// What is kept of a feed: the words about it, and its content where it had any.
     pub(super) fn load(
         &self,
@@ -112,7 +149,7 @@ impl FeedStore {
     pub(super) fn keep(&self, name: &str, prefixes: &Prefixes, meta: &Meta) -> io::Result<()> {
         let content = self.path(name, "cidr.new");
         let mut file = BufWriter::with_capacity(PIECE_BYTES, create(&content)?);
-        for net in prefixes.iter() {
+        for net in prefixes.said() {
             writeln!(file, "{net}")?;
         }
         file.into_inner()?.sync_all()?;
@@ -144,6 +181,13 @@ impl FeedStore {
 
     fn sync(&self) -> io::Result<()> {
         File::open(&self.folder)?.sync_all()
+    }
+}
+
+fn unless_absent(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

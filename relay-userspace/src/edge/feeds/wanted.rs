@@ -10,6 +10,7 @@ use relay_core::prefix::{canonical_ip, host};
 
 use super::generation::{Generation, Part};
 use super::{Feeds, Slot};
+use crate::control::api::FeedLeftOut;
 use crate::edge::clock::Now;
 use crate::edge::guard::with_sessions;
 use crate::edge::sshd::SshSession;
@@ -32,7 +33,7 @@ impl Slot {
         Some(Part {
             name: self.feed.name.clone(),
             digest,
-            left_out: self.left_out.clone(),
+            left_out: self.left_out.iter().map(|out| out.prefix).collect(),
             prefixes: self.enforced.clone()?,
             list: self.feed.list,
             claim: FeedClaim {
@@ -46,24 +47,33 @@ impl Slot {
     }
 
     /// Sees anew which prefixes must not be denied.
-    fn guard(&mut self, left_out: Vec<IpNet>) {
+    fn guard(&mut self, left_out: Vec<FeedLeftOut>) {
         let Some(content) = &self.content else { return };
         if self.enforced.is_some() && self.left_out == left_out {
             return;
         }
-        for prefix in left_out.iter().filter(|prefix| !self.left_out.contains(prefix)) {
-            tracing::warn!(
-                feed = self.feed.name, %prefix,
-                "not denied, though the feed says so: it holds an address that must stay reachable"
-            );
+        let prefixes = |left_out: &[FeedLeftOut]| -> Vec<IpNet> {
+            left_out.iter().map(|out| out.prefix).collect()
+        };
+        let (before, gone) = (prefixes(&self.left_out), prefixes(&left_out));
+        for FeedLeftOut { prefix, address, what } in &left_out {
+            if !before.contains(prefix) {
+                tracing::warn!(
+                    feed = self.feed.name, %prefix, holds = %address, what,
+                    "not denied, though the feed says so"
+                );
+            }
         }
-        self.enforced = Some(if left_out.is_empty() {
-            content.clone()
-        } else {
-            let mut rest = (**content).clone();
-            rest.leave_out(&left_out);
-            Arc::new(rest)
-        });
+        // The reason may have changed alone.
+        if self.enforced.is_none() || before != gone {
+            self.enforced = Some(if gone.is_empty() {
+                content.clone()
+            } else {
+                let mut rest = (**content).clone();
+                rest.leave_out(&gone);
+                Arc::new(rest)
+            });
+        }
         self.left_out = left_out;
     }
 }
@@ -81,22 +91,22 @@ impl Feeds {
             let protected = with_sessions(protected, sessions, None, slot.feed.scope);
             self.left_out_of(slot, &protected, desired, now)
         };
-        let left_out: Vec<Vec<IpNet>> = self.slots.iter().map(left_out_of).collect();
+        let left_out: Vec<_> = self.slots.iter().map(left_out_of).collect();
         for (slot, left_out) in self.slots.iter_mut().zip(left_out) {
             slot.guard(left_out);
         }
         self.slots.iter().filter_map(|slot| slot.part(now)).collect()
     }
 
-    /// Prefixes of a feed that would cut off an address that must stay reachable. What an allow
-    /// row or an allow feed keeps open is not cut off: allow beats deny.
+    /// What a feed says that would cut off an address that must stay reachable. What an allow row
+    /// or an allow feed keeps open is not cut off: allow beats deny.
     fn left_out_of(
         &self,
         slot: &Slot,
         protected: &Protected,
         desired: &Desired,
         now: Now,
-    ) -> Vec<IpNet> {
+    ) -> Vec<FeedLeftOut> {
         let Some(content) = slot.content.as_ref().filter(|_| slot.feed.list == List::Deny) else {
             return Vec::new();
         };
@@ -106,31 +116,24 @@ impl Feeds {
                 && allow.feed.scope.contains(slot.feed.scope)
                 && allow.expires_s(now).is_some()
         };
-        let addresses = [
-            &protected.own,
-            &protected.gateways,
-            &protected.resolvers,
-            &protected.inside_hosts,
-            &protected.proxies,
-            &protected.administrators,
-            &protected.ssh,
-        ];
-        let mut left_out: Vec<IpNet> = addresses
-            .into_iter()
-            .flatten()
-            .map(|&address| canonical_ip(address))
-            .filter(|&address| {
-                let by_row = desired.allow_over(host(address), slot.feed.scope, now.wall_s());
-                let mut by_feed = self.slots.iter().filter(|allow| allowing(allow));
-                by_row.is_none()
-                    && !by_feed.any(|allow| {
-                        allow.content.as_ref().is_some_and(|of| of.covering(address).is_some())
-                    })
-            })
-            .filter_map(|address| content.covering(address))
-            .collect();
-        left_out.sort_unstable();
-        left_out.dedup();
+        let mut left_out = Vec::new();
+        for (address, what) in protected.reasons() {
+            let address = canonical_ip(address);
+            let by_row = desired.allow_over(host(address), slot.feed.scope, now.wall_s());
+            let mut by_feed = self.slots.iter().filter(|allow| allowing(allow));
+            if by_row.is_some()
+                || by_feed.any(|allow| {
+                    allow.content.as_ref().is_some_and(|of| of.covering(address).is_some())
+                })
+            {
+                continue;
+            }
+            let over = content.said_over(address).into_iter();
+            left_out.extend(over.map(|prefix| FeedLeftOut { prefix, address, what: what.into() }));
+        }
+        // One reason for each is enough, and the first is the weightiest.
+        left_out.sort_by_key(|out| out.prefix);
+        left_out.dedup_by_key(|out| out.prefix);
         left_out
     }
 

@@ -1,10 +1,15 @@
 //! Who carries refreshes out: a thread beside the owner of the lists, or the owner itself.
+//!
+//! What is read comes from others, and a mistake in reading it must neither end the thread nor leave
+//! its feed busy for ever: a panic is a refresh that failed.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use super::accept::{Done, Job, run};
+use super::accept::{Done, How, Job, run};
 use super::generation::Record;
 use super::store::FeedStore;
 
@@ -18,6 +23,9 @@ pub(super) enum Order {
     Record(Record),
 }
 
+/// Carries one refresh out.
+type Run = fn(Job, &FeedStore) -> Done;
+
 /// Takes orders. There is at most one refresh of each feed at a time, which bounds the queue.
 #[derive(Debug)]
 pub(super) struct Work {
@@ -25,11 +33,13 @@ pub(super) struct Work {
     /// `None`: each order is carried out when it is given.
     beside: Option<(Sender<Order>, Receiver<Done>)>,
     done: VecDeque<Done>,
+    /// For a test, another one.
+    pub(super) run: Run,
 }
 
 impl Work {
     pub(super) fn new(store: FeedStore) -> Self {
-        Self { store, beside: None, done: VecDeque::new() }
+        Self { store, beside: None, done: VecDeque::new(), run }
     }
 
     pub(super) fn store(&self) -> &FeedStore {
@@ -43,10 +53,10 @@ impl Work {
     pub(super) fn beside(&mut self) -> io::Result<()> {
         let (give, orders) = channel();
         let (done, ended) = channel();
-        let store = self.store.clone();
+        let (store, run) = (self.store.clone(), self.run);
         std::thread::Builder::new().name("edge-feeds".into()).spawn(move || {
             for order in orders {
-                if let Some(how) = carry_out(order, &store)
+                if let Some(how) = carry_out(order, &store, run)
                     && done.send(how).is_err()
                 {
                     return;
@@ -62,11 +72,11 @@ impl Work {
             None => order,
             Some((give, _)) => match give.send(order) {
                 Ok(()) => return,
-                // The thread has panicked; slower, but it goes on.
+                // The thread is gone; slower, but it goes on.
                 Err(returned) => returned.0,
             },
         };
-        self.done.extend(carry_out(order, &self.store));
+        self.done.extend(carry_out(order, &self.store, self.run));
     }
 
     /// A refresh that has ended.
@@ -76,9 +86,20 @@ impl Work {
     }
 }
 
-fn carry_out(order: Order, store: &FeedStore) -> Option<Done> {
+fn carry_out(order: Order, store: &FeedStore, run: Run) -> Option<Done> {
     match order {
-        Order::Refresh(job) => Some(run(*job, store)),
+        Order::Refresh(job) => {
+            let (name, mut meta, now_s) = (job.feed.name.clone(), job.meta.clone(), job.now_s);
+            // Nothing is shared but the files, and these change in one step.
+            let done = catch_unwind(AssertUnwindSafe(|| run(*job, store)));
+            Some(done.unwrap_or_else(|panic| {
+                let why = format!("Postern itself failed in reading it: {}", text_of(&*panic));
+                tracing::error!(feed = name, why, "a refresh panicked; please report it");
+                meta.refuse(&why, now_s);
+                let unkept = store.keep_words(&name, &meta).err();
+                Done { name, meta, how: How::Refused, unkept }
+            }))
+        }
         Order::Record(record) => {
             if let Err(error) = store.keep_words(RECORD, &record) {
                 // The next start writes all feeds anew, and that is all.
@@ -87,4 +108,10 @@ fn carry_out(order: Order, store: &FeedStore) -> Option<Done> {
             None
         }
     }
+}
+
+/// What a panic says, which is nearly always a text.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given")
 }

@@ -2,10 +2,16 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::AttachError;
 use super::link::{Hook, Link};
 use super::netlink::{self, Device};
+
+/// The network namespace of this thread; `None` without /proc.
+pub(super) fn namespace() -> Option<u64> {
+    std::fs::metadata("/proc/thread-self/ns/net").ok().map(|it| it.ino())
+}
 
 /// The index of the interface that bears a name.
 pub(super) fn find_interface(interface: &str) -> Result<u32, AttachError> {

@@ -60,6 +60,9 @@ pub enum AttachError {
     )]
     PinnedElsewhere { path: PathBuf, ifindex: u32 },
 
+    #[error("the filter was made for the interfaces of another network namespace than this one")]
+    OtherNamespace,
+
     #[error("the kernel does not accept the filter program: {source}")]
     Load { source: Box<dyn std::error::Error + Send + Sync> },
 

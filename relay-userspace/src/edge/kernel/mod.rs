@@ -113,6 +113,8 @@ struct Site {
     /// What earlier processes left, until it is taken over.
     earlier: Option<Earlier>,
     adopts: bool,
+    /// Where the interfaces were found: the same names elsewhere are other devices.
+    namespace: Option<u64>,
 }
 
 impl KernelFilter {
@@ -136,7 +138,8 @@ impl KernelFilter {
             .as_fd()
             .try_clone_to_owned()
             .map_err(|error| AttachError::load(doing, error))?;
-        let site = Site { places, program, pins, earlier: Some(earlier), adopts };
+        let (earlier, namespace) = (Some(earlier), attach::namespace());
+        let site = Site { places, program, pins, earlier, adopts, namespace };
         let (maps, program_id) = (loaded.maps, loaded.program_id);
         Ok(Self { maps, program_id, site: Some(site) })
     }
@@ -175,9 +178,12 @@ impl KernelFilter {
     /// One sentence for whatever stands in the way. Nothing new stays attached; what was attached
     /// before still is, unless it ran in the generic mode and that is no longer permitted.
     pub fn attach(&mut self) -> Result<(), AttachError> {
-        let Some(Site { places, program, pins, earlier, .. }) = &mut self.site else {
+        let Some(Site { places, program, pins, earlier, namespace, .. }) = &mut self.site else {
             return Ok(());
         };
+        if *namespace != attach::namespace() {
+            return Err(AttachError::OtherNamespace);
+        }
         let Some(mut earlier) = earlier.take() else { return Ok(()) };
         let plans = Place::plans(places, &mut earlier)?;
         // The new ones first: if any is refused, what stands has not been touched.

@@ -24,6 +24,7 @@ use crate::edge::state::{Edge, EdgeSettings, OpenError};
 mod attaching;
 mod bans;
 mod enforcing;
+mod lifting;
 mod observing;
 mod pending;
 mod verbs;
@@ -216,7 +217,7 @@ impl Bench {
     }
 
     fn remove(&mut self, list: List, prefix: &str) -> Changed {
-        let request = RemoveRequest { prefixes: vec![prefix.into()], source: None };
+        let request = RemoveRequest { prefixes: vec![prefix.into()], ..RemoveRequest::default() };
         self.edge.remove(list, &request).unwrap()
     }
 

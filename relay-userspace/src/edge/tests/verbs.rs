@@ -55,10 +55,11 @@ fn what_is_removed_passes_at_once_and_what_is_missing_is_explained() {
     assert!(!bench.denied("203.0.113.9", 25));
     // Forgiven: the next ban is a first one.
     assert_eq!(bench.ban("203.0.113.9", Scope::MX).duration_s, Some(600));
-    let only = |source: &str| FlushRequest { source: Some(source.into()) };
+    let only =
+        |source: &str| FlushRequest { source: Some(source.into()), ..FlushRequest::default() };
     assert_eq!(bench.edge.flush(List::Deny, &only("ban")).unwrap().removed, 1);
     assert_eq!(bench.rows(List::Deny).len(), 1);
-    assert_eq!(bench.edge.flush(List::Deny, &FlushRequest { source: None }).unwrap().removed, 1);
+    assert_eq!(bench.edge.flush(List::Deny, &FlushRequest::default()).unwrap().removed, 1);
     assert!(!bench.denied("192.0.2.9", 25));
 }
 

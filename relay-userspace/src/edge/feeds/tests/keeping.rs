@@ -106,3 +106,88 @@ fn another_source_is_not_measured_by_the_old_ones_content_which_stays_until_then
     bench.settle();
     assert!(!bench.denied("192.1.7.7") && bench.denied("203.0.113.9"));
 }
+
+fn files(bench: &Bench) -> Vec<String> {
+    let files = fs::read_dir(folder(bench)).unwrap();
+    let mut names: Vec<_> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn rules(bench: &Bench) -> Vec<(u32, String)> {
+    bench.edge.store.rules().unwrap()
+}
+
+fn knock(bench: &mut Bench, address: &str) {
+    let query = ExplainQuery { address: address.parse().unwrap(), port: 25 };
+    bench.edge.judge(&query).unwrap();
+}
+
+#[test]
+fn what_is_kept_of_a_feed_that_is_gone_goes_at_the_next_start_and_its_counter_is_free() {
+    let config = "[[feed]]\nname = \"a\"\nsource = \"{dir}/a\"\n\
+                  [[feed]]\nname = \"b\"\nsource = \"{dir}/b\"\n";
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "192.0.2.0/24\n").unwrap();
+    fs::write(dir.path().join("b"), "203.0.113.0/24\n").unwrap();
+    let mut bench = Bench::in_dir(config, dir);
+    bench.settle();
+    knock(&mut bench, "192.0.2.9");
+    knock(&mut bench, "203.0.113.9");
+    for other in ["b.cidr.new", "b.json.new", "b.txt", "README"] {
+        fs::write(folder(&bench).join(other), "x").unwrap();
+    }
+    assert_eq!(rules(&bench), [(1, "feed a".to_owned()), (2, "feed b".to_owned())]);
+    let only_a = &config[..config.rfind("[[feed]]").unwrap()];
+    let mut bench = bench.restart(only_a, true);
+    assert!(bench.denied("192.0.2.9") && !bench.denied("203.0.113.9"));
+    assert_eq!(files(&bench), ["README", "a.cidr", "a.json", "b.txt", "in_force.json"]);
+    assert_eq!(rules(&bench), [(1, "feed a".to_owned())]);
+    assert_eq!(bench.report().packets, 1);
+    // Whoever gets the counter next begins with none.
+    bench.edge.add(List::Deny, &request(&["198.51.100.9"], Scope::MX, None)).unwrap();
+    let stats = bench.edge.stats().unwrap().rules;
+    assert_eq!(rules(&bench)[1], (2, "cli 198.51.100.9/32".to_owned()));
+    assert_eq!(stats.len(), 1, "{stats:?}");
+}
+
+#[test]
+fn a_filter_that_still_has_the_feed_keeps_its_counter() {
+    let bench = Bench::of_file("", "192.0.2.0/24\n");
+    bench.probe.broken(true);
+    let bench = bench.restart("", true);
+    assert!(bench.denied("192.0.2.9"));
+    assert_eq!(rules(&bench), [(1, "feed a".to_owned())]);
+    bench.probe.broken(false);
+    let bench = bench.restart("", true);
+    assert!(!bench.denied("192.0.2.9"));
+    assert_eq!(rules(&bench), []);
+}
+
+#[test]
+fn a_feed_that_was_only_renamed_keeps_its_content_its_counter_and_what_its_publisher_said() {
+    let config = "[[feed]]\nname = \"a\"\nsource = \"https://lists.example.net/a\"\n";
+    let mut bench = Bench::new(config);
+    bench.deliver("192.0.2.0/24\n", Some("\"v1\"")).unwrap();
+    knock(&mut bench, "192.0.2.9");
+    let renamed = config.replace("name = \"a\"", "name = \"b\"");
+    let bench = bench.restart(&renamed, true);
+    assert!(bench.denied("192.0.2.9"));
+    let report = bench.edge.feed_report("b").unwrap();
+    assert_eq!((report.state, report.packets, report.in_force), (FeedState::Good, 1, 1));
+    let fetch = report.fetch.unwrap();
+    assert!(!fetch.due && fetch.validators.etag.as_deref() == Some("\"v1\""));
+    assert_eq!(rules(&bench), [(1, "feed b".to_owned())]);
+    assert_eq!(files(&bench), ["b.cidr", "b.json", "in_force.json"]);
+
+    // Killed between the two: the content has the new name, and what is known about it the old.
+    fs::rename(folder(&bench).join("b.json"), folder(&bench).join("a.json")).unwrap();
+    let bench = bench.again();
+    assert_eq!(bench.edge.feed_report("b").unwrap().state, FeedState::Good);
+    // Another source under the old name is another feed.
+    let other = renamed.replace("/a\"", "/c\"").replace("\"b\"", "\"c\"");
+    let bench = bench.restart(&other, true);
+    assert!(!bench.denied("192.0.2.9"));
+    assert_eq!(files(&bench), ["in_force.json"]);
+}

@@ -55,7 +55,7 @@ fn rows_that_go_leave_the_feeds_under_guard() {
     let mut bench = Bench::of_file("scope = \"submission\"", "192.0.2.0/24\n");
     let row = request(&["198.51.100.9"], Scope::ALL, None);
     bench.edge.add(List::Deny, &row).unwrap();
-    let gone = RemoveRequest { prefixes: vec!["198.51.100.9".into()], source: None };
+    let gone = RemoveRequest { prefixes: vec!["198.51.100.9".into()], ..RemoveRequest::default() };
     bench.edge.remove(List::Deny, &gone).unwrap();
     assert_eq!(bench.edge.status().unwrap().guarded, "submission");
     assert!(bench.verdict("192.0.2.9", 465).drops());
@@ -119,7 +119,7 @@ fn what_must_stay_reachable_is_left_out_and_named_and_the_rest_is_enforced() {
     // The gateway of these tests is 198.51.100.1.
     let mut bench = Bench::of_file("", "198.51.100.0/24\n192.0.2.0/24\n");
     assert!(bench.denied("192.0.2.9") && !bench.denied("198.51.100.1"));
-    assert_eq!(bench.report().left_out, ["198.51.100.0/24".parse().unwrap()]);
+    assert_eq!(left_out(&bench), ["198.51.100.0/24, since it holds 198.51.100.1, a gateway"]);
     let query = ExplainQuery { address: "198.51.100.9".parse().unwrap(), port: 25 };
     let told = bench.edge.explain(&query).unwrap();
     assert!(told.agrees && told.feeds[0].left_out);
@@ -130,6 +130,53 @@ fn what_must_stay_reachable_is_left_out_and_named_and_the_rest_is_enforced() {
     bench.settle();
     assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
     assert!(bench.report().left_out.is_empty());
+}
+
+fn left_out(bench: &Bench) -> Vec<String> {
+    let health = bench.edge.status().unwrap().feeds.remove(0);
+    assert_eq!(health.left_out, bench.report().left_out);
+    health.left_out.iter().map(FeedLeftOut::to_string).collect()
+}
+
+#[test]
+fn what_is_left_out_takes_neither_what_it_swallowed_with_it_nor_the_other_half() {
+    let said = "198.51.100.0/25\n198.51.100.128/25\n0.0.0.0/0\n192.0.2.0/24\n203.0.113.7\n";
+    let mut bench = Bench::of_file("", said);
+    for again in [false, true] {
+        assert!(bench.denied("192.0.2.9") && bench.denied("203.0.113.7"));
+        assert!(bench.denied("198.51.100.200") && !bench.denied("198.51.100.1"));
+        assert!(!bench.denied("203.0.113.8"));
+        assert_eq!(
+            left_out(&bench),
+            [
+                "0.0.0.0/0, since it holds 198.51.100.1, a gateway",
+                "198.51.100.0/25, since it holds 198.51.100.1, a gateway",
+            ]
+        );
+        let report = bench.report();
+        assert_eq!((report.ipv4, report.read, report.in_force), (1, 5, 3));
+        let mut explain = |address: &str| {
+            let query = ExplainQuery { address: address.parse().unwrap(), port: 25 };
+            let told = bench.edge.explain(&query).unwrap();
+            assert!(told.agrees);
+            (told.feeds[0].prefix.to_string(), told.feeds[0].left_out)
+        };
+        assert_eq!(explain("192.0.2.9"), ("192.0.2.0/24".into(), false));
+        assert_eq!(explain("198.51.100.1"), ("198.51.100.0/25".into(), true));
+        if !again {
+            bench = bench.again();
+        }
+    }
+    // Said anew with another of those that it swallows, it is another list.
+    bench.write(&format!("{said}203.0.113.9\n"));
+    bench.refresh(false);
+    assert!(bench.denied("203.0.113.9"));
+    let allow = request(&["198.51.100.1"], Scope::ALL, None);
+    bench.edge.add(List::Allow, &allow).unwrap();
+    bench.settle();
+    assert!(bench.denied("203.0.113.8") && !bench.denied("198.51.100.1"));
+    assert_eq!((bench.held(), bench.report().in_force), (1, 1));
+    assert!(left_out(&bench).is_empty());
 }
 
 #[test]
@@ -144,6 +191,7 @@ fn whoever_is_logged_in_over_ssh_is_left_out_where_a_feed_reaches_the_port() {
         bench.pass(Duration::from_secs(30));
         bench.settle();
         assert_eq!(!bench.verdict("192.0.2.7", port).drops(), is_open, "{scope}");
+        assert!(bench.verdict("192.0.2.207", port).drops());
         // To be connected is not to be logged in.
         assert!(bench.verdict("203.0.113.7", port).drops());
     }
@@ -156,7 +204,8 @@ fn an_allowance_that_goes_uncovers_nothing_that_must_stay_reachable() {
     bench.edge.add(List::Allow, &allow).unwrap();
     bench.settle();
     assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
-    let remove = RemoveRequest { prefixes: vec!["198.51.100.1".into()], source: None };
+    let remove =
+        RemoveRequest { prefixes: vec!["198.51.100.1".into()], ..RemoveRequest::default() };
     bench.edge.remove(List::Allow, &remove).unwrap();
     bench.settle();
     assert!(!bench.denied("198.51.100.1"));

@@ -83,3 +83,56 @@ fn a_refusal_is_tried_again_ever_more_slowly_up_to_the_interval() {
     bench.hours(1);
     assert_eq!(bench.held(), 4);
 }
+
+#[test]
+fn a_panic_is_a_refresh_that_failed_with_its_reason_and_the_next_one_goes_on() {
+    let mut bench = Bench::of_file("", "192.0.2.0/24\n");
+    bench.edge.feeds.work.run = |job, _| panic!("no line like that: {}", job.feed.name);
+    bench.write("203.0.113.0/24\n");
+    bench.refresh(false);
+    assert_eq!(bench.why(), "Postern itself failed in reading it: no line like that: a");
+    let report = bench.report();
+    assert_eq!((report.state, report.phase), (FeedState::Failing, FeedPhase::Idle));
+    assert_eq!((report.refusals, report.attempts), (1, 2));
+    let health = bench.edge.status().unwrap().feeds.remove(0);
+    assert_eq!((health.refusals, health.why), (1, Some(bench.why())));
+    assert!(bench.denied("192.0.2.9") && !bench.denied("203.0.113.9"));
+    // It is known after a restart, too, and tried again soon.
+    let mut bench = bench.again();
+    assert_eq!(bench.report().refusals, 1);
+    bench.refresh(true);
+    assert_eq!(bench.report().state, FeedState::Good);
+    assert!(bench.denied("203.0.113.9"));
+}
+
+#[test]
+fn the_thread_that_reads_outlives_a_panic_and_answers_whoever_waits() {
+    let mut bench =
+        Bench::new("[[feed]]\nname = \"a\"\nsource = \"https://lists.example.net/a\"\n");
+    bench.edge.feeds.work.run = |job, store| match job.force {
+        false => panic!("for a test"),
+        true => crate::edge::feeds::accept::run(job, store),
+    };
+    bench.edge.read_feeds_beside().unwrap();
+    for force in [false, true] {
+        bench.edge.feed_refresh("a", &FeedRefresh { force }).unwrap();
+        let (incoming, mut file) = bench.edge.feed_upload("a").unwrap().begin().unwrap();
+        std::io::Write::write_all(&mut file, b"192.0.2.0/24\n").unwrap();
+        let (reply, mut answer) = oneshot::channel();
+        bench.edge.feed_content("a", incoming, Validators::default(), reply);
+        let began = std::time::Instant::now();
+        let answer = loop {
+            bench.edge.tick();
+            assert!(began.elapsed() < Duration::from_secs(10), "it is busy for ever");
+            match answer.try_recv() {
+                Ok(answer) => break answer,
+                Err(oneshot::error::TryRecvError::Empty) => std::thread::yield_now(),
+                Err(error) => panic!("nobody answers: {error}"),
+            }
+        };
+        assert_eq!(answer.is_ok(), force, "{answer:?}");
+        assert!(!bench.dir.path().join("feeds/a.incoming").exists());
+    }
+    bench.settle();
+    assert!(bench.denied("192.0.2.9"));
+}

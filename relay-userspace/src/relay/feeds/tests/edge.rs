@@ -159,6 +159,7 @@ pub(super) fn due(name: &str, url: &str) -> FeedReport {
         progress: None,
         ipv4: 0,
         ipv6: 0,
+        in_force: 0,
         read: 0,
         attempts: 0,
         accepted: None,
