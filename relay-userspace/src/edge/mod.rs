@@ -22,6 +22,7 @@ mod guard;
 pub mod kernel;
 pub mod left_behind;
 pub mod lines;
+pub mod links;
 mod logins;
 pub mod memory;
 mod pending;

@@ -7,6 +7,7 @@ mod drive;
 mod frames;
 mod lifecycle;
 mod limits;
+mod links;
 mod lists;
 mod maps;
 mod oracle;
