@@ -131,6 +131,9 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
         }
     }
     ill.extend(edge.interfaces.iter().filter_map(interface_ill));
+    if let Some(why) = &edge.links_unheard {
+        ill.push(format!("changes of interfaces are found every two seconds only: {why}"));
+    }
     if edge.rules_exhausted {
         ill.push("new rules share one counter, since all are taken".to_owned());
     }

@@ -96,6 +96,9 @@ pub struct EdgeStatus {
     /// Empty without a kernel program.
     #[serde(default)]
     pub interfaces: Vec<InterfaceStatus>,
+    /// Why changes of interfaces are found only by looking every two seconds, where that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_unheard: Option<String>,
     /// Kernel entries by list.
     pub entries: BTreeMap<String, u64>,
     /// Rows by list, then by source.
@@ -218,6 +221,9 @@ pub struct Health {
     /// Times that the filter had lost its interface and was attached again.
     #[serde(default)]
     pub reattached: u64,
+    /// Times that the kernel told of a change at some interface, and the guarded ones were looked at.
+    #[serde(default)]
+    pub links_told: u64,
     pub bans_capped: u64,
     pub bans_protected: u64,
     /// Times that a list had no room for what was asked for.

@@ -1,11 +1,17 @@
 //! Seeing that the filter stays where it was put: an interface that is deleted and made anew (a
-//! driver reloaded, a tunnel restarted) has lost its program, and would let everyone in.
+//! driver reloaded, a tunnel restarted) has lost its program, and would let everyone in. The kernel
+//! tells of it ([`super::links`]); a look now and then finds what it does not tell, such as a program
+//! that somebody took off.
+
+use std::sync::Arc;
 
 use super::clock::Now;
 use super::filter::{Attachment, Filter, State};
+use super::links::LinkNews;
 use super::state::Edge;
 
-/// How often the edge looks. A look is one question to the kernel for each interface.
+/// How often the edge looks without being told. A look is one question to the kernel for each
+/// interface.
 pub(super) const LOOK_EVERY_MS: u64 = 2_000;
 
 /// When to look again, and what was seen last.
@@ -14,15 +20,37 @@ pub(super) struct Watch {
     next_ms: u64,
     seen: Vec<Attachment>,
     failures: Vec<String>,
+    news: Arc<LinkNews>,
+    /// Looks that news called for.
+    told: u64,
+}
+
+impl Watch {
+    /// Where a look is called for.
+    pub(super) fn news(&self) -> &Arc<LinkNews> {
+        &self.news
+    }
+
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
 }
 
 impl<F: Filter> Edge<F> {
+    /// Where a look at the interfaces is called for.
+    pub fn link_news(&self) -> Arc<LinkNews> {
+        Arc::clone(self.attachment.news())
+    }
+
     /// Attaches the filter again where it was lost. Each change is logged once.
     pub(super) fn watch_attachment(&mut self, now: Now) {
-        if now.boot_ms < self.attachment.next_ms {
+        let told = self.attachment.news.take();
+        if !told && now.boot_ms < self.attachment.next_ms {
             return;
         }
-        self.attachment.next_ms = now.boot_ms.saturating_add(LOOK_EVERY_MS);
+        self.attachment.told += u64::from(told);
+        let every_ms = u64::try_from(self.settings.look_every.as_millis()).unwrap_or(u64::MAX);
+        self.attachment.next_ms = now.boot_ms.saturating_add(every_ms);
         let kept = self.filter.keep_attached();
         for interface in &kept.again {
             self.health.reattached += 1;

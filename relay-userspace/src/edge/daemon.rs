@@ -1,5 +1,6 @@
 //! The one thread that owns the lists and the maps, and the handle by which others ask it.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -9,6 +10,7 @@ use tokio::sync::oneshot;
 use super::feeds::{FeedReply, Incoming, Upload};
 use super::filter::Filter;
 use super::lines::Line;
+use super::links::LinkNews;
 use super::state::Edge;
 use crate::control::api::{
     AddRequest, BanAnswer, BanRequest, Changed, Code, ConfirmRequest, EdgeExplain, EdgeStats,
@@ -59,6 +61,7 @@ enum FeedRequest {
 #[derive(Clone, Debug)]
 pub struct EdgeHandle {
     requests: SyncSender<Request>,
+    links: Arc<LinkNews>,
 }
 
 /// The owner's thread.
@@ -75,9 +78,10 @@ pub struct EdgeThread<F> {
 pub fn start<F: Filter + 'static>(mut edge: Edge<F>) -> std::io::Result<EdgeThread<F>> {
     edge.read_feeds_beside()?;
     let (requests, inbox) = sync_channel(WAITING_MAX);
+    let links = edge.link_news();
     let thread =
         std::thread::Builder::new().name("edge-owner".into()).spawn(move || own(edge, &inbox))?;
-    Ok(EdgeThread { handle: EdgeHandle { requests }, thread })
+    Ok(EdgeThread { handle: EdgeHandle { requests, links }, thread })
 }
 
 impl<F> EdgeThread<F> {
@@ -270,6 +274,17 @@ impl EdgeHandle {
     /// What the rules of these counter slots are called; slots without a rule are left out.
     pub async fn rule_names(&self, slots: Vec<u32>) -> Result<Vec<(u32, String)>, Problem> {
         self.ask(|reply| Request::RuleNames(slots, reply)).await
+    }
+
+    /// Has the owner look at its interfaces, before it answers whoever waits.
+    pub(super) async fn look_at_links(&self) -> Result<(), Problem> {
+        self.links.tell();
+        // Where too many wait already, the first of them will do.
+        self.tick().await
+    }
+
+    pub(super) fn link_news(&self) -> &LinkNews {
+        &self.links
     }
 
     /// Has the owner look at its clock and do what is due.

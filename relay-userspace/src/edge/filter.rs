@@ -3,6 +3,7 @@
 //! held to one suite, [`contract`](super::contract).
 
 use std::fmt;
+use std::io;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,6 +16,7 @@ use relay_common::verdict::Verdict;
 use thiserror::Error;
 
 use super::events::source::EventSource;
+use super::links::LinkEvents;
 
 /// The enforced lists and their counters. One owner: nobody else writes the same maps.
 pub trait Filter: Send {
@@ -115,6 +117,12 @@ pub trait Filter: Send {
     /// has lost the program.
     fn keep_attached(&mut self) -> Kept {
         Kept::default()
+    }
+
+    /// Where the kernel tells of changes at interfaces since the filter was opened, or why it does
+    /// not; once. `None` where there are no interfaces to look after.
+    fn link_events(&mut self) -> Option<io::Result<LinkEvents>> {
+        None
     }
 
     /// Takes the program off every interface, at once and for good. The lists can still be asked.

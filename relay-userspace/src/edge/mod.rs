@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod left_behind;
 mod lifting;
 pub mod lines;
+pub mod links;
 mod logins;
 pub mod memory;
 mod pending;

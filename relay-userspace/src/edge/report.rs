@@ -47,7 +47,12 @@ impl<F: Filter> Edge<F> {
             live_bans: self.store.live_bans(now.wall_s())?,
             rules,
             rules_exhausted: rules >= u64::from(RULE_SLOT_MAX),
-            health: Health { pending: self.pending(), ..self.health.clone() },
+            health: Health {
+                pending: self.pending(),
+                links_told: self.attachment.told(),
+                ..self.health.clone()
+            },
+            links_unheard: self.attachment.news().lost().map(str::to_owned),
             feeds: self.feeds_health(),
         })
     }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use relay_common::entry::{List, Scope};
 use relay_core::ban::{BanPolicy, caps::CapSettings, guardrails::Protected};
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
 use super::{
     clock, daemon,
@@ -16,6 +16,7 @@ use super::{
     kernel::{DropLog, Interface, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
     lines::Line,
+    links,
     memory::MemoryFilter,
     protected, server, sshd,
     state::{Edge, EdgeSettings},
@@ -131,10 +132,12 @@ impl Served<'_> {
         let configured = protected_by(config);
         let told = config.filter.events_per_second > 0;
         let events = filter.events().filter(|_| told);
+        let link_events = filter.link_events();
         let read_protected = Box::new(move || protected::read(&configured));
         let (clock, sessions) = (Box::new(clock::system), Box::new(sshd::reader()));
         let edge = Edge::open_sparing_ssh(settings, filter, clock, read_protected, sessions)?;
         let owner = daemon::start(edge).context("starting the owner of the lists")?;
+        let links = link_events.map(|events| runtime.spawn(links::watch(events, owner.handle())));
         let hub = Arc::new(Hub::new(events.is_some()));
         let names = ask_names(runtime, owner.handle());
         let reader = events
@@ -162,6 +165,7 @@ impl Served<'_> {
             served.context("serving the control socket")
         });
         drop(reader);
+        links.iter().for_each(JoinHandle::abort);
         let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
         outcome.map(|()| (filter, ending))
     }

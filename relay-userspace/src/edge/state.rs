@@ -51,6 +51,8 @@ pub struct EdgeSettings {
     pub rows: Vec<(List, Vec<Line>)>,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
+    /// How often interfaces are looked at when the kernel tells of no change.
+    pub look_every: Duration,
     pub feeds: Vec<Feed>,
     /// Where what they said last is kept.
     pub feeds_folder: PathBuf,
@@ -68,6 +70,7 @@ impl EdgeSettings {
             modes: Modes::default(),
             rows: Vec::new(),
             reconcile_every,
+            look_every: Duration::from_millis(LOOK_EVERY_MS),
             feeds: Vec::new(),
             feeds_folder,
         }

@@ -126,7 +126,15 @@ fn down_renamed_and_made_anew_are_told_and_healed() -> Result<()> {
     let prober = prober(&world)?;
     prober.after(100)?;
     ensure!(prober.finish()?.answered == 0, "renamed, and open");
+    let told = || Ok::<_, anyhow::Error>(world.json(&["status"])?["edge"].clone());
+    let before = told()?;
+    ensure!(before["links_unheard"].is_null(), "{before}");
     world.gw.run("ip", &["link", "del", "wan0"])?;
+    until("the kernel to have told of it", || {
+        let more =
+            told()?["health"]["links_told"].as_u64() > before["health"]["links_told"].as_u64();
+        Ok(more.then_some(()))
+    })?;
     until_state(&world, "eth0", "missing")?;
     veth(&world.gw, "eth0", &world.out, "eth0")?;
     until_state(&world, "eth0", "up")?;

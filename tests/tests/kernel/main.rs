@@ -8,6 +8,7 @@ mod frames;
 mod hosts;
 mod lifecycle;
 mod limits;
+mod links;
 mod lists;
 mod maps;
 mod oracle;

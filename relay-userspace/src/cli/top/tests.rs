@@ -27,6 +27,7 @@ fn status() -> EdgeStatus {
             state: "up".into(),
             program_id: Some(7),
         }],
+        links_unheard: None,
         entries: [("allow".to_owned(), 3), ("deny".to_owned(), 1_000_000)].into(),
         sources: Default::default(),
         observe: false,

@@ -28,6 +28,7 @@ mod touched;
 mod words;
 
 use std::cell::RefCell;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ use super::events::source::EventSource;
 use super::filter::{
     Attachment, Filter, FilterError, Kept, MapSizes, Mode, Modes, State, source_of,
 };
+use super::links::LinkEvents;
 use earlier::Earlier;
 use maps::Maps;
 use pins::Pins;
@@ -102,6 +104,8 @@ pub struct KernelFilter {
     maps: Maps,
     program_id: u32,
     site: Option<Site>,
+    /// Opened with the filter, so that nothing is missed and the namespace is the same.
+    links: Option<io::Result<LinkEvents>>,
 }
 
 /// Where a program is attached, and what is needed to attach it again.
@@ -125,6 +129,7 @@ impl KernelFilter {
     /// # Errors
     /// One sentence for whatever stands in the way. What was attached before still is.
     pub fn open(settings: &KernelSettings) -> Result<Self, AttachError> {
+        let links = Some(LinkEvents::open());
         let mut pins = Pins::open(&settings.pin_dir, settings.layout)?;
         let earlier = Earlier::find(&settings.pin_dir, &pins)?;
         let places: Vec<Place> = settings.interfaces.iter().cloned().map(Place::new).collect();
@@ -141,7 +146,7 @@ impl KernelFilter {
         let (earlier, namespace) = (Some(earlier), attach::namespace());
         let site = Site { places, program, pins, earlier, adopts, namespace };
         let (maps, program_id) = (loaded.maps, loaded.program_id);
-        Ok(Self { maps, program_id, site: Some(site) })
+        Ok(Self { maps, program_id, site: Some(site), links })
     }
 
     /// Whether an earlier process had left the filter at work.
@@ -357,6 +362,10 @@ impl Filter for KernelFilter {
             }
         }
         kept
+    }
+
+    fn link_events(&mut self) -> Option<io::Result<LinkEvents>> {
+        self.links.take()
     }
 
     fn take_off(&mut self) -> Result<(), FilterError> {

@@ -48,7 +48,7 @@ impl Probe {
     pub fn load_with(sizes: MapSizes, log_drops: bool) -> Result<Self, AttachError> {
         let loaded = load::fresh(sizes, log_drops)?;
         let (maps, program_id) = (loaded.maps, loaded.program_id);
-        let filter = KernelFilter { maps, program_id, site: None };
+        let filter = KernelFilter { maps, program_id, site: None, links: None };
         Ok(Self { filter, ebpf: loaded.ebpf })
     }
 

@@ -1,6 +1,7 @@
 //! The order at the start, and the look after the interfaces.
 
 use super::*;
+use crate::edge::{daemon, links};
 
 /// A filter whose interfaces a test sets.
 #[derive(Clone, Default)]
@@ -13,6 +14,7 @@ struct Wires {
     at_activation: Option<usize>,
     refuses: bool,
     kept: Kept,
+    looks: u32,
     attachments: Vec<Attachment>,
 }
 
@@ -102,7 +104,10 @@ impl Filter for Wired {
         })
     }
     fn keep_attached(&mut self) -> Kept {
-        self.with(|wires| std::mem::take(&mut wires.kept))
+        self.with(|wires| {
+            wires.looks += 1;
+            std::mem::take(&mut wires.kept)
+        })
     }
     fn take_off(&mut self) -> Result<(), FilterError> {
         self.with(|wires| wires.attachments = vec![attachment(State::Lost)]);
@@ -161,6 +166,41 @@ fn what_a_look_finds_is_counted_and_a_failure_shows_until_it_is_over() {
     assert_eq!((status.mode.as_str(), status.health.reattached), ("native", 1));
     let status = look(State::Missing, Kept::default());
     assert!(!status.interfaces[0].is_guarded());
+}
+
+#[test]
+fn news_of_a_link_call_for_one_look_at_once() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(START)));
+    let filter = Wired::default();
+    let mut edge = open_on(dir.path(), &filter, &now).unwrap();
+    edge.tick();
+    let looks = || filter.with(|wires| wires.looks);
+    let before = looks();
+    edge.tick();
+    assert_eq!(looks(), before, "not yet due");
+    for _ in 0..1_000 {
+        edge.link_news().tell();
+    }
+    edge.tick();
+    edge.tick();
+    assert_eq!(looks(), before + 1);
+    assert_eq!(edge.status().unwrap().health.links_told, 1);
+    // And without news, as before.
+    now.lock().unwrap().boot_ms += 2_000;
+    edge.tick();
+    assert_eq!(looks(), before + 2);
+}
+
+#[tokio::test]
+async fn links_that_cannot_be_heard_show_in_the_status() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(START)));
+    let edge = open_on(dir.path(), &Wired::default(), &now).unwrap();
+    assert_eq!(edge.status().unwrap().links_unheard, None);
+    let owner = daemon::start(edge).unwrap();
+    let refused = Err(std::io::Error::from_raw_os_error(libc::EMFILE));
+    links::watch(refused, owner.handle()).await;
+    let why = owner.handle().status().await.unwrap().links_unheard.unwrap();
+    assert!(why.contains("Too many open files"), "{why}");
 }
 
 #[test]
