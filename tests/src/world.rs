@@ -40,6 +40,9 @@ pub const INSIDE_HOST: &str = "10.0.0.25";
 pub const SMART_HOST: &str = "10.0.0.26";
 pub const DNS: &str = "10.0.0.53";
 
+/// Room in each list, by [`CONFIG`].
+pub const MAX_ENTRIES: u32 = 65_536;
+
 /// What every test's configuration begins with.
 const CONFIG: &str = r#"
 [server]
@@ -50,7 +53,7 @@ run_dir = "{folder}/run"
 [filter]
 interface = "eth0"
 pin_dir = "{pins}"
-max_entries = 65536
+max_entries = {max_entries}
 
 [[domain]]
 name = "inside.test"
@@ -128,7 +131,8 @@ impl World {
     pub fn write_config(&self, extra: &str) -> Result<PathBuf> {
         let text = CONFIG
             .replace("{folder}", &self.folder.path().display().to_string())
-            .replace("{pins}", &self.pins.display().to_string());
+            .replace("{pins}", &self.pins.display().to_string())
+            .replace("{max_entries}", &MAX_ENTRIES.to_string());
         let mut config: toml::Table = toml::from_str(&text)?;
         for (name, value) in toml::from_str::<toml::Table>(extra)? {
             match (config.get_mut(&name), value) {

@@ -12,9 +12,9 @@ use postern_tests::{
     dialogue::connect,
     process::{Process, output, until},
     pty::Pty,
-    world::{GATEWAY, OTHER, OTHER_V6, World},
+    world::{GATEWAY, MAX_ENTRIES, OTHER, OTHER_V6, World},
 };
-use relay_common::layout::{DENY_ENTRIES, LAYOUT_VERSION};
+use relay_common::layout::LAYOUT_VERSION;
 use relay_common::packed::{Lines, Place};
 use relay_common::parse::{Family, Source};
 use serde_json::Value;
@@ -168,7 +168,7 @@ fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<
     let pins = world.pins.join(format!("v{LAYOUT_VERSION}"));
     // A host stands in a line of the packed table; its line is emptied.
     let address: Ipv4Addr = OTHER.parse()?;
-    let lines = Lines::for_entries(Family::V4, DENY_ENTRIES);
+    let lines = Lines::for_entries(Family::V4, MAX_ENTRIES);
     let line = Place::of(&Source::V4(address.octets()), lines).line;
     let host = (OTHER, "LINES_V4", line.to_ne_bytes().to_vec(), "update", vec![0; 64]);
     // A prefix stands in the trie. Never to expire, rule and reason 0, submission alone, /31.
