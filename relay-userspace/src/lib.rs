@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod database;
 pub mod delivery;
 pub mod dns;
 pub mod edge;

@@ -4,18 +4,18 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::password::{self, PasswordError};
+use crate::database::open_alone;
 
 /// Bytes of an account name; that of a mail address (RFC 5321 section 4.5.3.1.3) fits.
 pub const NAME_BYTES_MAX: usize = 254;
 const LAYOUT: i64 = 1;
-const BUSY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Error)]
 pub enum AccountError {
@@ -73,26 +73,25 @@ impl Accounts {
     pub fn open(path: &Path) -> Result<Self, AccountError> {
         // SQLite would make it by the umask; its WAL takes over the mode of the database.
         OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let store = Connection::open(path)?;
-        store.busy_timeout(BUSY)?;
-        store.pragma_update(None, "journal_mode", "wal")?;
-        store.pragma_update(None, "synchronous", "full")?;
+        let store = open_alone(path)?;
         let layout: i64 = store.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if layout != 0 && layout != LAYOUT {
-            return Err(AccountError::Layout(layout));
+        match layout {
+            // Written this once alone: a full disk must not keep anyone from logging in.
+            0 => store.execute_batch(&format!(
+                "BEGIN IMMEDIATE;
+                 CREATE TABLE IF NOT EXISTS accounts (
+                     name TEXT PRIMARY KEY NOT NULL,
+                     hash TEXT NOT NULL,
+                     disabled INTEGER NOT NULL DEFAULT 0,
+                     created_s INTEGER NOT NULL,
+                     password_set_s INTEGER NOT NULL
+                 ) STRICT;
+                 PRAGMA user_version = {LAYOUT};
+                 COMMIT;"
+            ))?,
+            LAYOUT => {}
+            other => return Err(AccountError::Layout(other)),
         }
-        store.execute_batch(&format!(
-            "BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS accounts (
-                 name TEXT PRIMARY KEY NOT NULL,
-                 hash TEXT NOT NULL,
-                 disabled INTEGER NOT NULL DEFAULT 0,
-                 created_s INTEGER NOT NULL,
-                 password_set_s INTEGER NOT NULL
-             ) STRICT;
-             PRAGMA user_version = {LAYOUT};
-             COMMIT;"
-        ))?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         Ok(Self {
             store: Arc::new(Mutex::new(store)),

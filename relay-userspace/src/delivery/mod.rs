@@ -33,9 +33,12 @@ use tokio_util::sync::CancellationToken;
 pub struct Delivery;
 
 impl Delivery {
-    /// Delivers until `shutdown`; messages under way then get `shutdown_grace` to end.
+    /// Delivers from when the queue is open until `shutdown`; messages under way then get `shutdown_grace` to end.
     pub async fn run(spool: Spool, settings: DeliverySettings, shutdown: CancellationToken) {
-        dispatch::run(spool, settings, shutdown).await;
+        let opened = shutdown.run_until_cancelled(spool.opened()).await;
+        if opened.is_some() {
+            dispatch::run(spool, settings, shutdown).await;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod batch;
 mod changes;
 pub mod clock;
 mod commit;
+mod configured;
 pub mod contract;
 pub mod daemon;
 pub mod desired;

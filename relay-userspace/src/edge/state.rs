@@ -47,7 +47,8 @@ pub struct EdgeSettings {
     pub make_room: bool,
     /// What the filter does beyond the lists.
     pub modes: Modes,
-    /// The rows of the configuration, the only ones of their source, by list.
+    /// The rows of the configuration, the only ones of their source, by list; those that are to
+    /// be written yet.
     pub rows: Vec<(List, Vec<Line>)>,
     /// How often lists and maps are compared.
     pub reconcile_every: Duration,
@@ -104,6 +105,8 @@ pub struct Edge<F> {
     pub(super) next_reconcile_ms: u64,
     /// No sweep before this, since the last one failed.
     sweep_not_before_ms: u64,
+    /// As long as rows of the configuration are not written, they are not tried before this.
+    pub(super) configured_not_before_ms: u64,
     offset_ms: i128,
 }
 
@@ -172,15 +175,13 @@ impl<F: Filter> Edge<F> {
             next_expiry_s,
             next_reconcile_ms: 0,
             sweep_not_before_ms: 0,
+            configured_not_before_ms: 0,
             offset_ms: now.offset_ms(),
         };
         // Rows, then feeds, then the program: whatever it replaces, no packet meets lists half full.
         edge.reset_rules(recycled, &mut None);
         edge.reconcile(now, false);
-        for (list, rows) in std::mem::take(&mut edge.settings.rows) {
-            let done = edge.replace(list, "config", rows);
-            done.map_err(|problem| OpenError::Configured { list, problem })?;
-        }
+        edge.write_configured(now)?;
         edge.start_feeds(now);
         edge.forget_old_feeds();
         edge.filter.activate()?;
@@ -237,6 +238,7 @@ impl<F: Filter> Edge<F> {
         if stepped || now.boot_ms >= self.next_reconcile_ms {
             self.reconcile(now, true);
         }
+        self.tick_configured(now);
         self.tick_feeds(stepped, now);
     }
 

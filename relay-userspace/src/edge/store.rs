@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::changes::Txn;
 use super::desired::Claim;
 use crate::control::api::{Pending, Row, Time};
+use crate::database::open_alone;
 
 /// Counter slots for rules. Slot 0 is shared by the rules that found none free.
 pub const RULE_SLOT_MAX: u32 = 65_535;
@@ -90,13 +91,10 @@ pub struct Store {
 impl Store {
     /// Opens or makes the database.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::prepare(Connection::open(path)?)
+        Self::prepare(open_alone(path)?)
     }
 
     fn prepare(connection: Connection) -> Result<Self, StoreError> {
-        connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let older = match found {

@@ -26,13 +26,15 @@ pub(super) struct BodyFolders {
 }
 
 impl BodyFolders {
-    pub(super) fn open(spool: &Path) -> Result<Self, StoreError> {
-        let folders = Self { incoming: spool.join("incoming"), bodies: spool.join("bodies") };
-        for folder in [&folders.incoming, &folders.bodies] {
+    pub(super) fn under(spool: &Path) -> Self {
+        Self { incoming: spool.join("incoming"), bodies: spool.join("bodies") }
+    }
+
+    pub(super) fn make(&self, spool: &Path) -> Result<(), StoreError> {
+        for folder in [&self.incoming, &self.bodies] {
             fs::create_dir_all(folder)?;
         }
-        sync_folder(spool)?;
-        Ok(folders)
+        Ok(sync_folder(spool)?)
     }
 
     pub(super) fn body(&self, id: QueueId) -> PathBuf {

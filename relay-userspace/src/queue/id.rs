@@ -79,13 +79,13 @@ impl FromStr for QueueId {
 }
 
 /// Gives ids in rising order, also when the clock is set back.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct IdSource(AtomicU64);
 
 impl IdSource {
     /// `last` is the highest id ever committed: no restart and no clock goes below it.
-    pub(super) fn after(last: QueueId) -> Self {
-        Self(AtomicU64::new(last.0))
+    pub(super) fn raise(&self, last: QueueId) {
+        self.0.fetch_max(last.0, Ordering::Relaxed);
     }
 
     pub(super) fn next(&self, now: SystemTime, random: u64) -> QueueId {
@@ -123,7 +123,8 @@ mod tests {
         fn ids_rise_whatever_the_clock_does(
             steps in proptest::collection::vec((0u64..3_000_000_000, any::<u64>()), 1..60)
         ) {
-            let source = IdSource::after(QueueId(5));
+            let source = IdSource::default();
+            source.raise(QueueId(5));
             let mut last = QueueId(5);
             for (seconds, random) in steps {
                 let next = source.next(UNIX_EPOCH + Duration::from_secs(seconds), random);

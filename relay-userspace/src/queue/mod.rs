@@ -12,6 +12,7 @@ mod error;
 mod id;
 mod list;
 mod message;
+mod opening;
 mod read;
 mod schema;
 mod spool;

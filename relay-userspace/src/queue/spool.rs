@@ -4,23 +4,20 @@ use super::accept::MessageWriter;
 use super::body::BodyFolders;
 use super::list::{Filter, MessageDetail, MessageSummary, QueueStats};
 use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, to_ms};
+use super::opening::Opened;
 use super::read::{self, Reader};
-use super::writer::{BatchLimits, Change, Request, Writer};
+use super::writer::{Change, Request};
 use super::{QueueId, StoreError, list, schema};
 use crate::queue::id::IdSource;
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Read connections kept open.
 const READERS_KEPT_MAX: usize = 4;
-/// Changes that may wait for the writer; whoever comes then waits to be let in.
-const WAITING_MAX: usize = 256;
 /// Messages that one transaction of a mass change touches, so that new mail gets in between.
 const MASS_CHANGE_STEP: usize = 2_000;
 
@@ -50,20 +47,22 @@ impl Default for SpoolSettings {
 
 /// The queue. Clones share it; when the last is dropped the writer ends.
 #[derive(Debug, Clone)]
-pub struct Spool(Arc<Inner>);
+pub struct Spool(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    settings: SpoolSettings,
-    folder: PathBuf,
-    database: PathBuf,
-    folders: BodyFolders,
-    ids: IdSource,
-    /// `None` only while the queue is being closed.
-    requests: Option<mpsc::Sender<Request>>,
-    writer: Option<JoinHandle<()>>,
+pub(super) struct Inner {
+    pub(super) settings: SpoolSettings,
+    pub(super) folder: PathBuf,
+    pub(super) database: PathBuf,
+    pub(super) folders: BodyFolders,
+    pub(super) ids: IdSource,
+    /// Nothing before there was room to open it.
+    pub(super) opened: OnceLock<Opened>,
+    pub(super) is_open: watch::Sender<bool>,
+    /// Why it was not opened.
+    pub(super) closed_for: Mutex<String>,
     readers: Mutex<Vec<Reader>>,
-    due: Arc<Notify>,
+    pub(super) due: Arc<Notify>,
     damaged: AtomicU64,
     retries: AtomicU64,
 }
@@ -71,8 +70,9 @@ struct Inner {
 impl Drop for Inner {
     /// Lets the writer finish what it was given, so that the folder can be opened again at once.
     fn drop(&mut self) {
-        self.requests = None;
-        if let Some(writer) = self.writer.take()
+        let Some(opened) = self.opened.get_mut() else { return };
+        opened.requests = None;
+        if let Some(writer) = opened.writer.take()
             && writer.join().is_err()
         {
             tracing::error!("the queue's writer panicked");
@@ -81,47 +81,22 @@ impl Drop for Inner {
 }
 
 impl Spool {
-    /// Opens the queue in `folder`, making it on first use, and removes orphaned body files.
-    ///
-    /// Fails when another process has it open, or the database is not of this layout.
-    pub fn open(folder: &Path, settings: SpoolSettings) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join("lock"))?;
-        lock.try_lock().map_err(|error| {
-            StoreError::Io(format!("{} is in use by another process: {error}", folder.display()))
-        })?;
-        let folders = BodyFolders::open(folder)?;
-        let database = folder.join("queue.sqlite");
-        let connection = schema::open_writer(&database)?;
-        let swept = folders.sweep(|id| read::names_body_file(&connection, id))?;
-        if swept > 0 {
-            tracing::info!(files = swept, "removed body files that no message names");
-        }
-        let last = connection.query_row("SELECT id FROM id_floor", [], |row| row.get(0))?;
-        let due = Arc::new(Notify::new());
-        let limits = BatchLimits {
-            changes_max: settings.batch_changes_max.max(1),
-            bytes_max: settings.batch_bytes_max,
-        };
-        let writer =
-            Writer { connection, folders: folders.clone(), limits, due: Arc::clone(&due), lock };
-        let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let writer = std::thread::Builder::new()
-            .name("queue-writer".into())
-            .spawn(move || writer.run(waiting))?;
-        Ok(Self(Arc::new(Inner {
+    /// The queue of a folder, not open.
+    pub(super) fn closed(folder: &Path, settings: SpoolSettings) -> Self {
+        Self(Arc::new(Inner {
             settings,
             folder: folder.to_owned(),
-            database,
-            folders,
-            ids: IdSource::after(QueueId::from_row(last)),
-            requests: Some(requests),
-            writer: Some(writer),
+            database: folder.join("queue.sqlite"),
+            folders: BodyFolders::under(folder),
+            ids: IdSource::default(),
+            opened: OnceLock::new(),
+            is_open: watch::Sender::new(false),
+            closed_for: Mutex::default(),
             readers: Mutex::new(Vec::new()),
-            due,
+            due: Arc::new(Notify::new()),
             damaged: AtomicU64::new(0),
             retries: AtomicU64::new(0),
-        })))
+        }))
     }
 
     pub(super) fn settings(&self) -> &SpoolSettings {
@@ -137,6 +112,7 @@ impl Spool {
         if message.recipients.is_empty() {
             return Err(StoreError::NoRecipients);
         }
+        self.opened_now()?;
         if let Some((free, reserve)) = self.short_of_space()? {
             return Err(StoreError::Full(format!("{free} octets free, {reserve} are kept")));
         }
@@ -147,11 +123,21 @@ impl Spool {
     /// The octets that are free and those that are to be, where there are too few: new messages
     /// are refused.
     pub fn short_of_space(&self) -> Result<Option<(u64, u64)>, StoreError> {
+        let (free, reserve) = (self.free_bytes()?, self.0.settings.free_bytes_min);
+        Ok((free < reserve).then_some((free, reserve)))
+    }
+
+    pub(super) fn free_bytes(&self) -> Result<u64, StoreError> {
         let disk = nix::sys::statvfs::statvfs(&self.0.folder)
             .map_err(|errno| StoreError::from(std::io::Error::from(errno)))?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let reserve = self.0.settings.free_bytes_min;
-        Ok((free < reserve).then_some((free, reserve)))
+        Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    fn opened_now(&self) -> Result<&Opened, StoreError> {
+        self.0.opened.get().ok_or_else(|| {
+            let why = self.closed_for().unwrap_or_default();
+            StoreError::Full(format!("it is not open ({why})"))
+        })
     }
 
     /// A queue id for a message that comes in with `Attempt::report`.
@@ -167,7 +153,7 @@ impl Spool {
     pub(super) async fn submit(&self, change: Change) -> Result<u64, StoreError> {
         let (done, answer) = oneshot::channel();
         let request = Request { change, done };
-        let requests = self.0.requests.as_ref().ok_or(StoreError::Closed)?;
+        let requests = self.opened_now()?.requests.as_ref().ok_or(StoreError::Closed)?;
         requests.send(request).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
@@ -303,6 +289,7 @@ impl Spool {
         &self,
         work: impl FnOnce(&Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.opened_now()?;
         let inner = Arc::clone(&self.0);
         let job = move || {
             let kept = inner.readers.lock().expect("no panic while it is held").pop();

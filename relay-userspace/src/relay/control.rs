@@ -19,7 +19,7 @@ use axum::{
 use relay_core::dnsbl::health::State as ListState;
 
 use super::state::Shared;
-use crate::control::api::*;
+use crate::{control::api::*, queue::QueueStats};
 
 /// The largest request: the ids of ten thousand messages.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -53,7 +53,7 @@ fn time(at: SystemTime) -> Time {
 }
 
 async fn status(State(shared): Relay) -> Answered<RelayStatus> {
-    let queue = shared.spool.stats().await?;
+    let queue = queue_stats(&shared).await?;
     let mut notices = shared.notices.clone();
     for (zone, v4, v6) in shared.dnsbl.iter().flat_map(|lists| lists.states()) {
         for (family, state) in [("IPv4", v4), ("IPv6", v6)] {
@@ -65,7 +65,12 @@ async fn status(State(shared): Relay) -> Answered<RelayStatus> {
             }
         }
     }
-    if let Some((free, reserve)) = shared.spool.short_of_space()? {
+    if let Some(why) = shared.spool.closed_for() {
+        notices.push(format!(
+            "new mail is refused with 452 and nothing is delivered: the queue cannot be opened \
+             ({why}); make room on its disk, and it opens by itself"
+        ));
+    } else if let Some((free, reserve)) = shared.spool.short_of_space()? {
         notices.push(format!(
             "new mail is refused with 452: {} MiB free for the queue, below queue.min_free of {} \
              MiB",
@@ -103,9 +108,17 @@ async fn status(State(shared): Relay) -> Answered<RelayStatus> {
     }))
 }
 
+/// What is in the queue; nothing, while it cannot be opened.
+async fn queue_stats(shared: &Shared) -> Result<QueueStats, Problem> {
+    match shared.spool.closed_for() {
+        Some(_) => Ok(QueueStats::default()),
+        None => Ok(shared.spool.stats().await?),
+    }
+}
+
 async fn stats(State(shared): Relay) -> Answered<RelayStats> {
     let mut counters = shared.counters.by_name();
-    let queue = shared.spool.stats().await?;
+    let queue = queue_stats(&shared).await?;
     for (name, count) in [
         ("queue_messages", queue.messages),
         ("queue_bytes", queue.bytes),

@@ -12,6 +12,7 @@ use relay_core::prefix::PrefixSet;
 use rusqlite::Connection;
 
 use crate::control::api;
+use crate::database::open_alone;
 
 /// Rows that `postern never-route` may make.
 const ROWS_MAX: i64 = 100_000;
@@ -45,9 +46,7 @@ impl NeverRoute {
     /// # Errors
     /// The file cannot be opened, or is not a list.
     pub fn open(file: &Path, configured: &[IpNet]) -> Result<Self, NeverRouteError> {
-        let disk = Connection::open(file)?;
-        disk.pragma_update(None, "journal_mode", "WAL")?;
-        disk.pragma_update(None, "synchronous", "FULL")?;
+        let disk = open_alone(file)?;
         disk.execute(
             "CREATE TABLE IF NOT EXISTS never_route (prefix TEXT PRIMARY KEY, comment TEXT NOT NULL)",
             (),

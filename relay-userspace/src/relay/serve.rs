@@ -128,6 +128,7 @@ async fn run(
         tasks.spawn(Arc::clone(lists).watch(stop.clone()));
     }
     tasks.spawn(opened.tls.watch(stop.clone()));
+    tasks.spawn(open_queue(shared.spool.clone(), stop.clone()));
     tasks.spawn(Delivery::run(shared.spool.clone(), delivery, stop.clone()));
     if let Some(feeds) = feeds::run::Feeds::of(config, files, &shared) {
         tasks.spawn(feeds::run(feeds, feeds::run::ASK_EVERY, stop.clone()));
@@ -159,6 +160,11 @@ async fn run(
         tracing::warn!("cut off what was still under way; the queue has it");
     }
     Ok(())
+}
+
+/// Opens the queue once there is room, where there was none at the start.
+async fn open_queue(spool: Spool, stop: CancellationToken) {
+    stop.run_until_cancelled(spool.keep_trying()).await;
 }
 
 type Orders = mpsc::Receiver<relay_core::ban::order::BanOrder>;
@@ -199,7 +205,7 @@ fn share(config: &Config, files: &Files, opened: &Opened) -> anyhow::Result<(Arc
         resolver,
         dnsbl,
         accounts: Accounts::open(&files.accounts)?,
-        spool: Spool::open(&files.queue, spool_settings)?,
+        spool: Spool::open_or_wait(&files.queue, spool_settings)?,
         tls: Arc::clone(&opened.tls.config),
         bans,
         edge: Client::edge(&config.server.run_dir).with_timeout(EDGE_ANSWERS_WITHIN),

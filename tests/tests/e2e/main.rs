@@ -9,6 +9,7 @@ mod crash;
 mod feeds;
 mod feeds_fetched;
 mod filter;
+mod full_disk;
 mod guarding;
 mod interfaces;
 mod learning;

@@ -236,6 +236,29 @@ async fn below_the_reserve_nothing_is_begun() {
     assert_eq!(error.status(), (452, (4, 3, 1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_not_open_puts_off_and_opens_once_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SpoolSettings { free_bytes_min: 1, ..SpoolSettings::default() };
+    let spool = Spool::closed(&folder.path().join("queue"), settings);
+    let error = spool.begin(envelope("", &["a@x.example"])).unwrap_err();
+    assert_eq!(error.status(), (452, (4, 3, 1)));
+    assert_eq!(spool.stats().await.unwrap_err().status(), (452, (4, 3, 1)));
+    let opened = tokio::spawn({
+        let spool = spool.clone();
+        async move { spool.opened().await }
+    });
+    // Something in the way, as where there is no room for the folder.
+    std::fs::write(folder.path().join("queue"), "").unwrap();
+    assert!(tokio::time::timeout(Duration::from_secs(60), spool.keep_trying()).await.is_err());
+    assert!(spool.closed_for().is_some_and(|why| !why.is_empty()) && !opened.is_finished());
+    std::fs::remove_file(folder.path().join("queue")).unwrap();
+    spool.keep_trying().await;
+    opened.await.unwrap();
+    assert_eq!(spool.closed_for(), None);
+    store(&spool, "s@y.example", &["a@x.example"], b"x").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_writers_are_committed_together() {
     let folder = tempfile::tempdir().unwrap();
