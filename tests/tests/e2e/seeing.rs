@@ -222,10 +222,17 @@ fn the_userspace_filter_tells_of_what_it_refuses() -> Result<()> {
 
 /// What the screen was entered with is taken back, and whoever sits there can type.
 fn is_restored(pty: &Pty) -> Result<()> {
-    let shown = pty.shown();
-    let last = |sequence: &str| shown.rfind(sequence).with_context(|| format!("no {sequence:?}"));
-    ensure!(last("\x1b[?1049l")? > last("\x1b[?1049h")?, "the alternate screen stays: {shown:?}");
-    ensure!(last("\x1b[?25h")? > last("\x1b[?25l")?, "the cursor stays hidden: {shown:?}");
+    // The program has ended, and what it wrote last may still be on its way to whoever looks.
+    for (given_back, taken, what) in [
+        ("\x1b[?1049l", "\x1b[?1049h", "the usual screen"),
+        ("\x1b[?25h", "\x1b[?25l", "the cursor"),
+    ] {
+        let back = until(&format!("{what} to be there again"), || {
+            let shown = pty.shown();
+            Ok((shown.rfind(given_back) > shown.rfind(taken)).then_some(()))
+        });
+        back.with_context(|| format!("{:?}", pty.shown()))?;
+    }
     ensure!(pty.types_as_usual()?, "the terminal is raw");
     Ok(())
 }
