@@ -273,7 +273,7 @@ async fn fifty_writers_are_committed_together() {
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(folder.path(), SpoolSettings::default()).unwrap();
     let content = vec![b'x'; 4096];
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..50 {
         let (spool, content) = (spool.clone(), content.clone());
