@@ -25,18 +25,6 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// A body as it is.
-#[derive(Debug)]
-pub struct Raw(pub Bytes);
-
-impl<S: Send + Sync> FromRequest<S> for Raw {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        Ok(Self(Bytes::from_request(request, state).await.map_err(too_large)?))
-    }
-}
-
 /// The query of the request's path.
 #[derive(Debug)]
 pub struct Ask<T>(pub T);

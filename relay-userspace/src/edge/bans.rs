@@ -161,7 +161,7 @@ impl<F: Filter> Edge<F> {
         let does = |claim: &Claim| if observe { claim.speaks() } else { claim.scope };
         let mut covering = self.desired.covering(List::Deny, prefix, now.wall_s());
         if let Some((by, claim)) = covering.find(|(_, claim)| does(claim).contains(scope)) {
-            return Ok(Some(answer(by, claim.expires_s.map(Time))));
+            return Ok(Some(answer(by, claim.expires_s().map(Time))));
         }
         // A ban in force does not become one that is only observed, however narrow it is.
         let enforced = self.live_ban(prefix, now)?.filter(|row| observe && !row.observe);

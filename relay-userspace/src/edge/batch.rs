@@ -1,11 +1,9 @@
 //! Many rows of one source in one transaction: held to the guardrails, written, enforced.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
 use relay_core::ban::guardrails::{Guardrail, Protected};
 
@@ -88,10 +86,10 @@ impl Batch<'_> {
         updates: &mut Vec<(Key, Option<Claim>)>,
         now: Now,
     ) -> Result<u64, StoreError> {
-        let kept: BTreeSet<IpNet> = self.lines.iter().map(|line| line.prefix).collect();
+        let is_kept = |prefix| self.lines.binary_search_by_key(&prefix, |line| line.prefix).is_ok();
         let mut removed = 0;
         for prefix in txn.prefixes(self.list, Some(self.source))? {
-            if !kept.contains(&prefix) {
+            if !is_kept(prefix) {
                 let key = (self.list, prefix);
                 removed += txn.remove(key, Some(self.source))?;
                 updates.push((key, merge(&txn.claims(key)?, now.wall_s())));
@@ -110,7 +108,7 @@ impl Batch<'_> {
             return Err(invalid("only denials are observed, or wait to be confirmed".to_owned()));
         }
         for line in &self.lines {
-            expiry(line.ttl, now).map_err(|why| match line.number {
+            expiry(line.ttl(), now).map_err(|why| match line.number {
                 0 => invalid(why),
                 number => invalid(format!("{file}:{number}: {}: {why}", line.prefix)),
             })?;
@@ -150,12 +148,12 @@ impl<F: Filter> Edge<F> {
     /// Does what a request asks for: all of it, or nothing.
     pub(super) fn carry_out(
         &mut self,
-        batch: &Batch<'_>,
+        batch: Batch<'_>,
         care: &Care<'_>,
     ) -> Result<Changed, Problem> {
         let now = self.now();
         batch.check(care.file, now)?;
-        self.hold_to_guardrails(batch, care, now)?;
+        self.hold_to_guardrails(&batch, care, now)?;
         let done = self.put_batch(batch, care, now);
         self.note_full(done)
     }
@@ -204,11 +202,11 @@ impl<F: Filter> Edge<F> {
     /// Writes rows in one transaction, and enforces them.
     pub(super) fn put_batch(
         &mut self,
-        batch: &Batch<'_>,
+        batch: Batch<'_>,
         care: &Care<'_>,
         now: Now,
     ) -> Result<Changed, Problem> {
-        let Batch { list, replaces, .. } = *batch;
+        let Batch { list, replaces, .. } = batch;
         let lifting = self.lifting(list, care);
         let mut changed = Changed::default();
         if batch.confirm_within.is_some() && self.store.pending()?.len() >= PENDING_MAX {
@@ -228,7 +226,7 @@ impl<F: Filter> Edge<F> {
         let (mut updates, mut claims) = (Vec::new(), Vec::new());
         for line in &batch.lines {
             let key = (list, line.prefix);
-            let asked_s = expiry(line.ttl, now).map_err(invalid)?;
+            let asked_s = expiry(line.ttl(), now).map_err(invalid)?;
             let ends_s = [asked_s, deadline_s].into_iter().flatten().min();
             let rule = batch.rule_of(line);
             let row = NewRow {
@@ -250,7 +248,7 @@ impl<F: Filter> Edge<F> {
                 Put::Unchanged => continue,
             }
             let claim = merge(&claims, now.wall_s());
-            if claim.as_ref() != self.desired.get(key) {
+            if claim != self.desired.get(key) {
                 updates.push((key, claim));
             }
             if list == List::Deny
@@ -262,6 +260,8 @@ impl<F: Filter> Edge<F> {
         if replaces && waiting.is_none() {
             changed.removed += batch.remove_others(&txn, &mut updates, now)?;
         }
+        // Of a million lines there need not be two copies.
+        drop(batch);
         if let Some(lifting) = &lifting {
             lifting.check(&self.desired, &updates, now)?;
         }

@@ -49,7 +49,7 @@ pub(super) fn updates_of(
     let mut updates = Vec::with_capacity(keys.len());
     for key in keys {
         let claim = merge(&txn.claims(key)?, now.wall_s());
-        if claim.as_ref() != desired.get(key) {
+        if claim != desired.get(key) {
             updates.push((key, claim));
         }
     }

@@ -16,8 +16,8 @@ use relay_common::entry::{Entry, Reason, Scope};
 
 use super::clock::Now;
 
-/// What one row says about its prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What one row says about its prefix. There may be millions of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// What is closed.
     pub scope: Scope,
@@ -26,9 +26,11 @@ pub struct Claim {
     pub reason: Reason,
     /// Counter slot of the row's rule.
     pub rule: u32,
-    /// Second since 1970 from which the row is dead; `None` = never.
-    pub expires_s: Option<u64>,
+    /// Second since 1970 from which the row is dead, with "never" as the latest of all.
+    ends_s: u64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 impl Claim {
     /// The claim of one row.
@@ -40,7 +42,7 @@ impl Claim {
         expires_s: Option<u64>,
     ) -> Self {
         let (scope, observed) = if observe { (Scope::NONE, scope) } else { (scope, Scope::NONE) };
-        Self { scope, observed, reason, rule, expires_s }
+        Self { scope, observed, reason, rule, ends_s: expires_s.unwrap_or(NEVER) }
     }
 
     /// All that it speaks about.
@@ -49,12 +51,12 @@ impl Claim {
     }
 
     pub(super) fn is_live(&self, wall_s: u64) -> bool {
-        self.expires_s.is_none_or(|at| wall_s < at)
+        self.ends_s == NEVER || wall_s < self.ends_s
     }
 
-    /// When the row ends, with "never" as the latest of all.
-    fn end(&self) -> u64 {
-        self.expires_s.unwrap_or(u64::MAX)
+    /// Second since 1970 from which the row is dead; `None` = never.
+    pub fn expires_s(&self) -> Option<u64> {
+        (self.ends_s != NEVER).then_some(self.ends_s)
     }
 
     /// The entry for the maps at this instant; `None` once it is over.
@@ -63,7 +65,7 @@ impl Claim {
     /// It is rounded down, but never to the second that is running.
     pub fn entry(&self, prefix: IpNet, now: Now) -> Option<Entry> {
         Some(Entry {
-            expires_s: boot_expiry_s(self.expires_s, now)?,
+            expires_s: boot_expiry_s(self.expires_s(), now)?,
             rule: self.rule,
             reason: self.reason as u8,
             scope: self.scope,
@@ -89,26 +91,26 @@ pub fn merge(rows: &[Claim], wall_s: u64) -> Option<Claim> {
     let (Some(enforced), Some(observed)) = (&enforced, &observed) else {
         return enforced.or(observed);
     };
-    Some(Claim { observed: observed.observed.without(enforced.scope), ..enforced.clone() })
+    Some(Claim { observed: observed.observed.without(enforced.scope), ..*enforced })
 }
 
 /// Merges the live rows of which `said` is not empty.
 fn merge_by(rows: &[Claim], wall_s: u64, said: fn(&Claim) -> Scope) -> Option<Claim> {
     let live = || rows.iter().filter(|row| row.is_live(wall_s) && said(row) != Scope::NONE);
-    let last_end = live().map(Claim::end).max()?;
+    let last_end = live().map(|row| row.ends_s).max()?;
     let scope = live().fold(Scope::NONE, |all, row| all.union(row.scope));
     let observed = live().fold(Scope::NONE, |all, row| all.union(row.observed));
-    let all = Claim { scope, observed, ..live().next()?.clone() };
+    let all = Claim { scope, observed, ..*live().next()? };
     // Among equals the order of rows must not matter, or two merges would differ.
     let dominant = live()
-        .filter(|row| said(row).contains(said(&all)) && row.end() == last_end)
+        .filter(|row| said(row).contains(said(&all)) && row.ends_s == last_end)
         .min_by_key(|row| (row.reason, row.rule));
     if let Some(row) = dominant {
-        return Some(row.clone());
+        return Some(*row);
     }
-    let longest = live().min_by_key(|row| (Reverse(row.end()), row.reason, row.rule))?;
-    let expires_s = live().filter_map(|row| row.expires_s).min();
-    Some(Claim { scope, observed, expires_s, ..longest.clone() })
+    let longest = live().min_by_key(|row| (Reverse(row.ends_s), row.reason, row.rule))?;
+    let ends_s = live().map(|row| row.ends_s).min()?;
+    Some(Claim { scope, observed, ends_s, ..*longest })
 }
 
 #[cfg(test)]
@@ -163,7 +165,7 @@ mod tests {
         ) {
             let mut held = merge(&rows, 0);
             for wall_s in 0..50 {
-                if rows.iter().any(|row| row.expires_s == Some(wall_s)) {
+                if rows.iter().any(|row| row.expires_s() == Some(wall_s)) {
                     held = merge(&rows, wall_s);
                 }
                 let closed = held.as_ref().filter(|m| m.is_live(wall_s));
@@ -181,12 +183,12 @@ mod tests {
             now in 0u64..40,
         ) {
             let enforced: Vec<Claim> =
-                rows.iter().filter(|row| row.scope != Scope::NONE).cloned().collect();
+                rows.iter().filter(|row| row.scope != Scope::NONE).copied().collect();
             let alone = merge(&enforced, now);
             let merged = merge(&rows, now);
             let closes = |claim: &Option<Claim>| {
                 let claim = claim.as_ref().filter(|claim| claim.scope != Scope::NONE)?;
-                Some((claim.scope, claim.expires_s, claim.reason, claim.rule))
+                Some((claim.scope, claim.ends_s, claim.reason, claim.rule))
             };
             prop_assert_eq!(closes(&merged), closes(&alone));
             let closed = alone.map_or(Scope::NONE, |claim| claim.scope);
@@ -203,7 +205,7 @@ mod tests {
         ) {
             let mut sorted = rows.clone();
             sorted.sort_by_key(|row| {
-                (row.rule, row.reason, row.scope.bits(), row.observed.bits(), row.expires_s)
+                (row.rule, row.reason, row.scope.bits(), row.observed.bits(), row.ends_s)
             });
             prop_assert_eq!(merge(&rows, now), merge(&sorted, now));
         }

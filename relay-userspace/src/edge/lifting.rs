@@ -73,9 +73,9 @@ impl Lifting {
         updates: &[(Key, Option<Claim>)],
         wall_s: u64,
     ) -> Vec<Guardrail> {
-        let updates = updates.iter().map(|((_, prefix), claim)| (*prefix, claim.as_ref()));
-        let after: HashMap<IpNet, Option<&Claim>> = updates.clone().collect();
-        let scope_of = |claim: Option<&Claim>| {
+        let updates = updates.iter().map(|((_, prefix), claim)| (*prefix, *claim));
+        let after: HashMap<IpNet, Option<Claim>> = updates.clone().collect();
+        let scope_of = |claim: Option<Claim>| {
             claim.filter(|claim| claim.is_live(wall_s)).map_or(Scope::NONE, |claim| claim.scope)
         };
         let mut refused = Vec::new();

@@ -19,59 +19,131 @@ const OBSERVE: &str = "observe";
 /// The longest line there can be: a prefix, its options and a comment.
 const LINE_BYTES_MAX: usize = 1024;
 
-/// One line as read.
+/// One line as read. There may be a million, so it is no larger than it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its number in the file, from 1; 0 for what stands in no file.
     pub number: u32,
     pub prefix: IpNet,
     pub scope: Option<Scope>,
-    pub ttl: Option<Duration>,
+    pub lasts: Lasts,
     /// Counts what it would drop, and drops nothing.
     pub observe: bool,
-    /// There may be a million, so no longer than it is.
     pub comment: Box<str>,
+}
+
+/// A lifetime ([`Line::ttl`]): whole seconds, rounded up. More than fit are more than anybody may
+/// ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasts(u32);
+
+impl Lasts {
+    const FOR_EVER: Self = Self(u32::MAX);
+    const LONGEST_S: u32 = u32::MAX - 1;
 }
 
 impl Line {
     /// A line that stands in no file.
     pub fn new(prefix: IpNet, scope: Scope) -> Self {
-        let (number, ttl, observe, comment) = (0, None, false, Box::default());
-        Self { number, prefix, scope: Some(scope), ttl, observe, comment }
+        let (number, lasts, observe, comment) = (0, Lasts::FOR_EVER, false, Box::default());
+        Self { number, prefix, scope: Some(scope), lasts, observe, comment }
+    }
+
+    /// The same for so long; `None`: for ever.
+    #[must_use]
+    pub fn lasting(self, ttl: Option<Duration>) -> Self {
+        let lasts = ttl.map_or(Lasts::FOR_EVER, |ttl| {
+            let up = u64::from(ttl.subsec_nanos() > 0);
+            let seconds = u32::try_from(ttl.as_secs().saturating_add(up));
+            Lasts(seconds.unwrap_or(u32::MAX).min(Lasts::LONGEST_S))
+        });
+        Self { lasts, ..self }
+    }
+
+    pub fn ttl(&self) -> Option<Duration> {
+        let lasts = (self.lasts != Lasts::FOR_EVER).then_some(self.lasts.0);
+        lasts.map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
 /// Reads a whole file, or says which lines are wrong.
 pub fn parse(name: &str, text: &[u8]) -> Result<Vec<Line>, Problem> {
-    let mut lines = Vec::new();
-    let mut wrong = Vec::new();
-    let mut wrong_count = 0u64;
-    for (index, raw) in text.split(|&byte| byte == b'\n').enumerate() {
+    let mut reader = Reader::new(name);
+    reader.push(text);
+    reader.finish()
+}
+
+/// Reads a file that comes in pieces, of which it holds no more than the line that is not whole yet.
+#[derive(Debug)]
+pub struct Reader {
+    name: String,
+    /// The number of the line that `rest` begins.
+    number: u64,
+    rest: Vec<u8>,
+    lines: Vec<Line>,
+    wrong: Vec<String>,
+    wrong_count: u64,
+}
+
+impl Reader {
+    /// `name` is what the file is called when a line is wrong.
+    pub fn new(name: &str) -> Self {
+        let (rest, lines, wrong) = (Vec::new(), Vec::new(), Vec::new());
+        Self { name: name.to_owned(), number: 1, rest, lines, wrong, wrong_count: 0 }
+    }
+
+    /// The next piece, of whatever length.
+    pub fn push(&mut self, mut piece: &[u8]) {
+        while let Some(end) = piece.iter().position(|&byte| byte == b'\n') {
+            let (line, behind) = (&piece[..end], &piece[end + 1..]);
+            if self.rest.is_empty() {
+                self.line(line);
+            } else {
+                self.keep(line);
+                let line = std::mem::take(&mut self.rest);
+                self.line(&line);
+            }
+            piece = behind;
+        }
+        self.keep(piece);
+    }
+
+    /// Of a line that is too long there is no need of more than shows it.
+    fn keep(&mut self, piece: &[u8]) {
+        let room = (LINE_BYTES_MAX + 2).saturating_sub(self.rest.len());
+        self.rest.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    fn line(&mut self, raw: &[u8]) {
+        let number = self.number;
+        self.number += 1;
         match parse_line(raw) {
             Ok(Some(line)) => {
-                let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
-                lines.push(Line { number, ..line });
+                let number = u32::try_from(number).unwrap_or(u32::MAX);
+                self.lines.push(Line { number, ..line });
             }
             Ok(None) => {}
             Err(why) => {
-                wrong_count += 1;
-                if wrong.len() < WRONG_LINES_MAX {
-                    wrong.push(format!("{name}:{}: {why}", index + 1));
+                self.wrong_count += 1;
+                if self.wrong.len() < WRONG_LINES_MAX {
+                    self.wrong.push(format!("{}:{number}: {why}", self.name));
                 }
             }
         }
     }
-    match wrong.first() {
-        None => Ok(lines),
-        Some(first) => {
-            let more = match wrong_count - 1 {
-                0 => String::new(),
-                n => format!("; {n} more wrong {}", if n == 1 { "line" } else { "lines" }),
-            };
-            Err(Problem::new(Code::Invalid, format!("{first}{more}; nothing was imported"))
-                .remedy("a line is: PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment]")
-                .details(wrong))
-        }
+
+    /// The end of the file: all of its lines, or those that are wrong.
+    pub fn finish(mut self) -> Result<Vec<Line>, Problem> {
+        let last = std::mem::take(&mut self.rest);
+        self.line(&last);
+        let Some(first) = self.wrong.first() else { return Ok(self.lines) };
+        let more = match self.wrong_count - 1 {
+            0 => String::new(),
+            n => format!("; {n} more wrong {}", if n == 1 { "line" } else { "lines" }),
+        };
+        Err(Problem::new(Code::Invalid, format!("{first}{more}; nothing was imported"))
+            .remedy("a line is: PREFIX [scope=NAME] [ttl=DURATION] [observe] [# comment]")
+            .details(self.wrong))
     }
 }
 
@@ -95,15 +167,16 @@ fn parse_line(raw: &[u8]) -> Result<Option<Line>, String> {
         return Ok(None);
     }
     let prefix = prefix::parse(&words.join(" ")).map_err(|error| error.to_string())?;
-    let (scope, ttl, observe) = (None, None, false);
-    let mut line = Line { number: 0, prefix, scope, ttl, observe, comment: comment.into() };
+    let mut line = Line { scope: None, comment: comment.into(), ..Line::new(prefix, Scope::ALL) };
     for option in options {
         match option.split_once('=') {
             None if option == OBSERVE && !line.observe => line.observe = true,
             Some(("scope", name)) if line.scope.is_none() => {
                 line.scope = Some(scope_name::parse(name)?);
             }
-            Some(("ttl", text)) if line.ttl.is_none() => line.ttl = Some(parse_ttl(text)?),
+            Some(("ttl", text)) if line.ttl().is_none() => {
+                line = line.lasting(Some(parse_ttl(text)?));
+            }
             _ => {
                 return Err(format!(
                     "{option:?} is not scope=NAME, ttl=DURATION or observe, given once"
@@ -191,10 +264,10 @@ mod tests {
             ["192.0.2.0/24", "2001:db8::1/128", "192.168.0.0/16", "198.51.100.7/32"]
         );
         assert_eq!(lines[1].scope, Some(Scope::MX));
-        assert_eq!(lines[1].ttl, Some(Duration::from_secs(3600)));
+        assert_eq!(lines[1].ttl(), Some(Duration::from_secs(3600)));
         assert_eq!(&*lines[1].comment, "abuse # again");
         assert!(lines[2].observe && !lines[1].observe);
-        assert_eq!(lines[2].ttl, Some(Duration::from_secs(600)));
+        assert_eq!(lines[2].ttl(), Some(Duration::from_secs(600)));
     }
 
     #[test]
@@ -234,7 +307,52 @@ mod tests {
         assert_eq!(check_text("comment", "Schlüssel 🙂 ключ"), Ok(()));
     }
 
+    #[test]
+    fn a_lifetime_is_rounded_up_and_none_becomes_for_ever() {
+        let line = Line::new("192.0.2.1/32".parse().unwrap(), Scope::MX);
+        assert_eq!(line.ttl(), None);
+        for (ttl, kept_s) in [
+            (Duration::ZERO, 0),
+            (Duration::from_millis(1_001), 2),
+            (Duration::from_secs(u64::MAX), u64::from(u32::MAX) - 1),
+            (Duration::from_secs(u64::from(u32::MAX)), u64::from(u32::MAX) - 1),
+        ] {
+            let kept = line.clone().lasting(Some(ttl)).ttl();
+            assert_eq!(kept, Some(Duration::from_secs(kept_s)));
+        }
+        assert_eq!(line.lasting(None).ttl(), None);
+        assert!(size_of::<Line>() <= 48, "{}", size_of::<Line>());
+    }
+
     proptest! {
+        #[test]
+        fn pieces_are_read_as_the_whole_is(
+            text in prop::collection::vec("[0-9.]{0,12}|foo|192\\.0\\.2\\.[0-9]|192\\.0\\.2\\.1 {1010,1020}|\r", 0..12),
+            cuts in prop::collection::vec(0usize..4000, 0..6),
+        ) {
+            let text = text.join("\n");
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|at| at.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut reader = Reader::new("x");
+            for ends in cuts.windows(2) {
+                reader.push(&text.as_bytes()[ends[0]..ends[1]]);
+            }
+            let whole: Vec<_> = text.split('\n').map(|line| parse_line(line.as_bytes())).collect();
+            let wrong = whole.iter().filter(|line| line.is_err()).count();
+            match reader.finish() {
+                Ok(lines) => {
+                    prop_assert_eq!(wrong, 0);
+                    let prefixes = |lines: &[Line]| -> Vec<_> {
+                        lines.iter().map(|line| line.prefix).collect()
+                    };
+                    let whole: Vec<Line> = whole.into_iter().flatten().flatten().collect();
+                    prop_assert_eq!(prefixes(&lines), prefixes(&whole));
+                }
+                Err(problem) => prop_assert_eq!(problem.details.len(), wrong.min(WRONG_LINES_MAX)),
+            }
+        }
+
         #[test]
         fn a_fitted_text_passes(text in "\\PC{0,400}|.{0,400}|[\\x00-\\x1f]{0,400}") {
             let fitted = fit_text(&text);
@@ -265,7 +383,7 @@ mod tests {
             let line = parse_line(format(&row, 1_000).as_bytes()).unwrap().unwrap();
             prop_assert_eq!(line.prefix, row.prefix);
             prop_assert_eq!(line.scope, Some(row.scope));
-            prop_assert_eq!(line.ttl, left.map(Duration::from_secs));
+            prop_assert_eq!(line.ttl(), left.map(Duration::from_secs));
             prop_assert_eq!(line.observe, row.observe);
             prop_assert_eq!(&*line.comment, row.comment);
         }

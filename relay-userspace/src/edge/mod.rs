@@ -20,6 +20,7 @@ pub mod events;
 mod feeds;
 pub mod filter;
 mod guard;
+mod heap;
 pub mod kernel;
 pub mod left_behind;
 mod lifting;

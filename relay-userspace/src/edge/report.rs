@@ -202,7 +202,7 @@ impl<F: Filter> Edge<F> {
     /// The lists' own answer: allow beats deny, and any live entry that covers the source counts.
     fn desired_verdict(&self, source: IpNet, class: Scope, wall_s: u64) -> PacketVerdict {
         let any = |list, said: fn(&Claim) -> Scope| {
-            self.desired.covering(list, source, wall_s).any(|(_, it)| said(it).intersects(class))
+            self.desired.covering(list, source, wall_s).any(|(_, it)| said(&it).intersects(class))
         };
         if any(List::Allow, |claim| claim.scope) {
             PacketVerdict::Allowed

@@ -13,6 +13,7 @@ use super::{
     clock, daemon,
     events::{hub::Hub, reader, routes},
     filter::{Filter, MapSizes, Modes},
+    heap,
     kernel::{DropLog, Interface, KernelFilter, KernelSettings, detach_left_behind},
     left_behind,
     lines::Line,
@@ -40,6 +41,7 @@ use crate::{
 /// an earlier process left at work stays, so that a start which fails opens no gap.
 pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
     end_with_supervisor(Signal::SIGKILL)?;
+    heap::give_back_large_blocks();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,17 +1,19 @@
 //! The edge's control socket: each request, and whom it asks.
 
+use axum::body::Body as AxumBody;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use http_body_util::BodyExt;
 use relay_common::entry::List;
 
 use super::daemon::EdgeHandle;
 use super::feeds;
 use super::lines;
 use crate::control::api::*;
-use crate::control::extract::{Ask, Body, Raw};
+use crate::control::extract::{Ask, Body};
 use crate::control::peer::Peer;
 
 /// The largest file that is imported in one request.
@@ -42,12 +44,9 @@ pub fn router(edge: EdgeHandle) -> Router {
         .route("/v1/feeds/{name}/failed", post(feed_failed))
         // Its own limit is the feed's.
         .route("/v1/feeds/{name}/content", post(feed_content))
+        // So has this one.
+        .route("/v1/lists/{list}/import", post(import))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .merge(
-            Router::new()
-                .route("/v1/lists/{list}/import", post(import))
-                .layer(DefaultBodyLimit::max(IMPORT_BYTES_MAX)),
-        )
         .with_state(edge)
 }
 
@@ -154,15 +153,30 @@ async fn import(
     State(edge): State<EdgeHandle>,
     Path(list): Path<String>,
     Ask(query): Ask<ImportQuery>,
-    Raw(text): Raw,
+    request: Request,
 ) -> Answer<Changed> {
     let list = list_of(&list)?;
-    let name = query.name.clone();
-    // A big file takes a while to read, and the owner should not be the one to do it.
-    let lines = tokio::task::spawn_blocking(move || lines::parse(&name, &text))
-        .await
-        .map_err(|_| Problem::new(Code::Internal, "the file could not be read"))??;
+    let lines = read_lines(&query.name, request.into_body()).await?;
     edge.import(list, query, lines).await.map(Json)
+}
+
+/// Reads a file as it comes: it is large, and its text need not be in memory beside its lines.
+async fn read_lines(name: &str, mut body: AxumBody) -> Result<Vec<lines::Line>, Problem> {
+    let mut reader = lines::Reader::new(name);
+    let mut left = IMPORT_BYTES_MAX;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            Problem::new(Code::Invalid, format!("the file was cut off: {error}"))
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        left = left.checked_sub(data.len()).ok_or_else(|| {
+            let mib = IMPORT_BYTES_MAX >> 20;
+            Problem::new(Code::TooLarge, format!("the file is larger than {mib} MiB"))
+                .remedy("split it")
+        })?;
+        reader.push(&data);
+    }
+    reader.finish()
 }
 
 async fn all_feeds(State(edge): State<EdgeHandle>) -> Answer<FeedsReport> {

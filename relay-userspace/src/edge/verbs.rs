@@ -26,9 +26,8 @@ impl<F: Filter> Edge<F> {
         let prefixes = parse_all(&request.prefixes)?;
         check_text("comment", &request.comment).map_err(invalid)?;
         let line = |prefix| Line {
-            ttl: request.ttl_s.map(Duration::from_secs),
             comment: request.comment.as_str().into(),
-            ..Line::new(prefix, request.scope)
+            ..Line::new(prefix, request.scope).lasting(request.ttl_s.map(Duration::from_secs))
         };
         // The same prefix twice is one entry.
         let prefixes: BTreeSet<IpNet> = prefixes.into_iter().collect();
@@ -46,7 +45,7 @@ impl<F: Filter> Edge<F> {
             confirm_within: request.confirm_within_s.map(Duration::from_secs),
         };
         let (session, force) = (request.session, request.force);
-        self.carry_out(&batch, &Care { session, force, refuse_shadowed: true, ..Care::default() })
+        self.carry_out(batch, &Care { session, force, refuse_shadowed: true, ..Care::default() })
     }
 
     /// Adds the lines of a file as rows of the source `import:NAME`: all of them, or none.
@@ -77,7 +76,7 @@ impl<F: Filter> Edge<F> {
         };
         // In a list of thousands a line without effect is no mistake of its author.
         let (session, force) = (query.session, query.force);
-        self.carry_out(&batch, &Care { session, force, file: &query.name, ..Care::default() })
+        self.carry_out(batch, &Care { session, force, file: &query.name, ..Care::default() })
     }
 
     /// Makes `lines` the only rows of `source`: how the configuration's entries are kept in step.
@@ -110,7 +109,7 @@ impl<F: Filter> Edge<F> {
             }
         }
         let care = Care { only_warn: true, ..Care::default() };
-        let done = self.put_batch(&batch, &care, now);
+        let done = self.put_batch(batch, &care, now);
         self.note_full(done)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use relay_common::entry::{List, Scope};
 use relay_common::parse::Family;
 
@@ -20,36 +20,96 @@ pub(super) fn holding(prefix: IpNet) -> impl Iterator<Item = IpNet> {
 /// What the maps should hold: the merged claim for each prefix.
 #[derive(Debug, Default)]
 pub(super) struct Desired {
-    claims: BTreeMap<Key, Claim>,
+    allow: Claims,
+    deny: Claims,
     /// Deny claims by the bits of what they speak about, observed or not.
     scopes: [u64; 16],
-    /// Prefixes by list and family.
-    counts: BTreeMap<(List, Family), u64>,
+}
+
+/// One list's, by address and length: in a tree with millions of keys each byte counts.
+#[derive(Debug, Default)]
+struct Claims {
+    v4: BTreeMap<[u8; 5], Claim>,
+    v6: BTreeMap<[u8; 17], Claim>,
+}
+
+/// Address and length as bytes, which sort as prefixes do.
+fn bytes<const ADDRESS: usize, const KEY: usize>(address: [u8; ADDRESS], len: u8) -> [u8; KEY] {
+    let mut key = [len; KEY];
+    key[..ADDRESS].copy_from_slice(&address);
+    key
+}
+
+fn v4_of(key: &[u8; 5]) -> IpNet {
+    let [a, b, c, d, len] = *key;
+    IpNet::V4(Ipv4Net::new_assert([a, b, c, d].into(), len))
+}
+
+fn v6_of(key: &[u8; 17]) -> IpNet {
+    let (address, len) = key.split_first_chunk::<16>().expect("seventeen are more");
+    IpNet::V6(Ipv6Net::new_assert((*address).into(), len[0]))
+}
+
+impl Claims {
+    fn get(&self, prefix: IpNet) -> Option<Claim> {
+        match prefix {
+            IpNet::V4(v4) => self.v4.get(&bytes(v4.addr().octets(), v4.prefix_len())),
+            IpNet::V6(v6) => self.v6.get(&bytes(v6.addr().octets(), v6.prefix_len())),
+        }
+        .copied()
+    }
+
+    fn set(&mut self, prefix: IpNet, claim: Option<Claim>) -> Option<Claim> {
+        match (prefix, claim) {
+            (IpNet::V4(v4), Some(claim)) => {
+                self.v4.insert(bytes(v4.addr().octets(), v4.prefix_len()), claim)
+            }
+            (IpNet::V4(v4), None) => self.v4.remove(&bytes(v4.addr().octets(), v4.prefix_len())),
+            (IpNet::V6(v6), Some(claim)) => {
+                self.v6.insert(bytes(v6.addr().octets(), v6.prefix_len()), claim)
+            }
+            (IpNet::V6(v6), None) => self.v6.remove(&bytes(v6.addr().octets(), v6.prefix_len())),
+        }
+    }
+
+    /// In order of prefix.
+    fn iter(&self) -> impl Iterator<Item = (IpNet, Claim)> {
+        let v4 = self.v4.iter().map(|(key, claim)| (v4_of(key), *claim));
+        v4.chain(self.v6.iter().map(|(key, claim)| (v6_of(key), *claim)))
+    }
+
+    fn count(&self, family: Family) -> u64 {
+        let count = match family {
+            Family::V4 => self.v4.len(),
+            Family::V6 => self.v6.len(),
+        };
+        count as u64
+    }
 }
 
 impl Desired {
-    pub(super) fn get(&self, key: Key) -> Option<&Claim> {
-        self.claims.get(&key)
+    fn of(&self, list: List) -> &Claims {
+        match list {
+            List::Allow => &self.allow,
+            List::Deny => &self.deny,
+        }
     }
 
-    pub(super) fn set(&mut self, key: Key, claim: Option<Claim>) {
-        let scope_of = |claim: &Claim| usize::from(claim.speaks().bits() & 15);
-        let counted = self.counts.entry((key.0, family_of(&key.1))).or_default();
-        let before = match claim {
-            Some(claim) => {
-                *counted += 1;
-                if key.0 == List::Deny {
-                    self.scopes[scope_of(&claim)] += 1;
-                }
-                self.claims.insert(key, claim)
-            }
-            None => self.claims.remove(&key),
-        };
-        if let Some(before) = before {
-            *counted -= 1;
-            if key.0 == List::Deny {
-                self.scopes[scope_of(&before)] -= 1;
-            }
+    pub(super) fn get(&self, (list, prefix): Key) -> Option<Claim> {
+        self.of(list).get(prefix)
+    }
+
+    pub(super) fn set(&mut self, (list, prefix): Key, claim: Option<Claim>) {
+        let scope_of = |claim: Claim| usize::from(claim.speaks().bits() & 15);
+        if list == List::Allow {
+            self.allow.set(prefix, claim);
+            return;
+        }
+        if let Some(claim) = claim {
+            self.scopes[scope_of(claim)] += 1;
+        }
+        if let Some(before) = self.deny.set(prefix, claim) {
+            self.scopes[scope_of(before)] -= 1;
         }
     }
 
@@ -60,21 +120,17 @@ impl Desired {
     }
 
     pub(super) fn count(&self, list: List) -> u64 {
-        Family::ALL.iter().filter_map(|&family| self.counts.get(&(list, family))).sum()
+        Family::ALL.iter().map(|&family| self.of(list).count(family)).sum()
     }
 
     /// Every prefix of every list.
     pub(super) fn prefixes(&self) -> impl Iterator<Item = Key> {
-        self.claims.keys().copied()
+        List::ALL.into_iter().flat_map(|list| self.of_list(list).map(move |(net, _)| (list, net)))
     }
 
-    pub(super) fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, &Claim)> {
-        // 0.0.0.0/0 sorts before every other prefix.
-        let first = IpNet::V4(ipnet::Ipv4Net::default());
-        self.claims
-            .range((list, first)..)
-            .take_while(move |((of, _), _)| *of == list)
-            .map(|((_, prefix), claim)| (*prefix, claim))
+    /// In order of prefix.
+    pub(super) fn of_list(&self, list: List) -> impl Iterator<Item = (IpNet, Claim)> {
+        self.of(list).iter()
     }
 
     /// Live claims of a list on prefixes that hold `prefix` whole, longest first.
@@ -83,9 +139,9 @@ impl Desired {
         list: List,
         prefix: IpNet,
         wall_s: u64,
-    ) -> impl Iterator<Item = (IpNet, &Claim)> {
+    ) -> impl Iterator<Item = (IpNet, Claim)> {
         holding(prefix)
-            .filter_map(move |wider| Some((wider, self.claims.get(&(list, wider))?)))
+            .filter_map(move |wider| Some((wider, self.get((list, wider))?)))
             .filter(move |(_, claim)| claim.is_live(wall_s))
     }
 
@@ -101,8 +157,7 @@ impl Desired {
 
     /// Whether one more prefix of the family would be one too many.
     pub(super) fn is_full(&self, list: List, family: Family, max: MapSizes) -> bool {
-        let count = self.counts.get(&(list, family)).copied().unwrap_or(0);
-        count >= u64::from(max.of(list))
+        self.of(list).count(family) >= u64::from(max.of(list))
     }
 
     /// Refuses changes that the maps have no room for, before anything is written. Lists that are
@@ -113,10 +168,12 @@ impl Desired {
         updates: &[(Key, Option<Claim>)],
         max: MapSizes,
     ) -> Result<(), Problem> {
-        let mut counts = self.counts.clone();
+        let mut counts = BTreeMap::new();
         for ((list, prefix), claim) in updates {
-            let is_there = self.claims.contains_key(&(*list, *prefix));
-            let count = counts.entry((*list, family_of(prefix))).or_default();
+            let is_there = self.get((*list, *prefix)).is_some();
+            let family = family_of(prefix);
+            let now = || self.of(*list).count(family);
+            let count = counts.entry((*list, family)).or_insert_with(now);
             match claim {
                 Some(_) if !is_there => *count += 1,
                 None if is_there => *count -= 1,
@@ -124,7 +181,7 @@ impl Desired {
             }
         }
         for ((list, family), count) in counts {
-            let before = self.counts.get(&(list, family)).copied().unwrap_or(0);
+            let before = self.of(list).count(family);
             let (max, family) = (u64::from(max.of(list)), family.name());
             if count > max && count > before {
                 let message = format!(
@@ -136,5 +193,54 @@ impl Desired {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+    use relay_common::entry::Reason;
+
+    use super::*;
+
+    fn prefix() -> impl Strategy<Value = IpNet> {
+        let v4 = (0u32..6, 29u8..=32).prop_map(|(low, len)| (IpAddr::from(low.to_be_bytes()), len));
+        let v6 =
+            (0u128..6, 125u8..=128).prop_map(|(low, len)| (IpAddr::from(low.to_be_bytes()), len));
+        prop_oneof![v4, v6].prop_map(|(ip, len)| IpNet::new(ip, len).unwrap().trunc())
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_sorted_map_that_counts(
+            changes in prop::collection::vec((any::<bool>(), prefix(), 0u8..16), 0..60),
+        ) {
+            let (mut desired, mut model) = (Desired::default(), BTreeMap::new());
+            for (allows, prefix, scope) in changes {
+                let list = if allows { List::Allow } else { List::Deny };
+                let scope = Scope::from_bits(scope);
+                let claim = (scope != Scope::NONE)
+                    .then(|| Claim::of_row(scope, false, Reason::Manual, 1, None));
+                desired.set((list, prefix), claim);
+                match claim {
+                    Some(claim) => drop(model.insert((list, prefix), claim)),
+                    None => drop(model.remove(&(list, prefix))),
+                }
+                prop_assert_eq!(desired.get((list, prefix)), claim);
+            }
+            let held: Vec<Key> = desired.prefixes().collect();
+            prop_assert_eq!(held, model.keys().copied().collect::<Vec<Key>>());
+            let denied = model.iter().filter(|((list, _), _)| *list == List::Deny);
+            let guarded = denied.clone().fold(Scope::NONE, |all, (_, it)| all.union(it.scope));
+            prop_assert_eq!(desired.guarded(), guarded);
+            prop_assert_eq!(desired.count(List::Deny), denied.count() as u64);
+        }
+    }
+
+    #[test]
+    fn a_claim_is_small() {
+        assert_eq!(size_of::<Claim>(), 16);
     }
 }
