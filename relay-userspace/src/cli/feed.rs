@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::args::FeedCommand;
 use super::output::{counted, expiry, span, table};
+use super::progress::Progress;
 use super::session::{Exit, Failure, Session};
 use crate::control::api::*;
 
@@ -167,7 +168,7 @@ async fn refresh(
 
 /// Waits until the next refresh has ended, and what came of it is in force. Says how far it is.
 async fn ended(before: &FeedReport, on: &mut Session<'_>) -> Result<FeedReport, Failure> {
-    let mut said = String::new();
+    let mut progress = Progress::default();
     let mut waited = Duration::ZERO;
     // One that was under way already may have begun before the administrator's change.
     let under_way = before.phase == FeedPhase::Reading;
@@ -176,14 +177,14 @@ async fn ended(before: &FeedReport, on: &mut Session<'_>) -> Result<FeedReport, 
         let report: FeedReport = on.edge.get(&path(&before.name, "")).await?;
         let at_work = matches!(report.phase, FeedPhase::Reading | FeedPhase::Publishing);
         if report.attempts >= wanted && !at_work {
+            progress.end(on)?;
             return Ok(report);
         }
-        let phase = phase(&report).unwrap_or_default();
-        if !on.json && !phase.is_empty() && phase != said {
-            writeln!(on.err, "{}: {phase}", before.name)?;
-            said = phase;
+        if let Some(phase) = phase(&report) {
+            progress.say(format!("{}: {phase}", before.name), on)?;
         }
         if waited >= WAIT_MAX {
+            progress.end(on)?;
             let minutes = WAIT_MAX.as_secs() / 60;
             let message = format!("{} was not refreshed within {minutes} minutes", before.name);
             return Err(Failure::Said(message));

@@ -12,9 +12,9 @@ use super::args::{
     AddArgs, AllowArgs, AllowCommand, DelArgs, DenyArgs, DenyCommand, FlushArgs, ImportArgs,
     ListCommand,
 };
-use super::called;
 use super::output::{counted, expiry, table};
 use super::session::{Exit, Failure, Session};
+use super::{called, progress};
 use crate::control::api::*;
 use crate::edge::lines;
 use crate::edge::server::IMPORT_BYTES_MAX;
@@ -125,7 +125,9 @@ async fn import(
         confirm_within_s: how.confirm_within.map(|within| within.as_secs()),
         session: on.from,
     };
-    let changed = match on.edge.import(list, &query, text.into()).await {
+    let edge = on.edge.clone();
+    let request = edge.import(list, &query, text.into());
+    let changed = match progress::of_the_edge(called(list), request, &edge, on).await? {
         Err(crate::control::client::ClientError::Problem(problem)) if !on.json => {
             // The first is in the message itself.
             for detail in problem.details.iter().skip(1) {

@@ -9,6 +9,7 @@ mod lists;
 mod never_route;
 mod output;
 mod password;
+mod progress;
 mod queue;
 pub mod session;
 mod stop;

@@ -69,6 +69,8 @@ pub struct Session<'a> {
     pub input: &'a mut dyn Read,
     /// Whether somebody can be asked.
     pub interactive: bool,
+    /// Whether somebody reads along what is said of a long work.
+    pub shows_progress: bool,
     pub out: &'a mut dyn Write,
     pub err: &'a mut dyn Write,
 }
@@ -123,6 +125,7 @@ pub(super) fn with_terminal(global: &Global, command: ClientCommand) -> Exit {
         from: std::env::var("SSH_CONNECTION").ok().and_then(|text| ssh_client(&text)),
         input: &mut io::stdin(),
         interactive: io::IsTerminal::is_terminal(&io::stdin()),
+        shows_progress: !global.json && io::IsTerminal::is_terminal(&io::stderr()),
         out: &mut out,
         err: &mut io::stderr(),
     };

@@ -105,6 +105,7 @@ impl World {
             from: Some("203.0.113.77".parse().unwrap()),
             input: &mut input,
             interactive: false,
+            shows_progress: false,
             out: &mut out,
             err: &mut err,
         };

@@ -234,6 +234,32 @@ pub struct Health {
     pub bans_evicted: u64,
 }
 
+/// `GET /v1/work` of the edge: what the owner of its lists is at, also while it answers nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkReport {
+    pub stage: WorkStage,
+    /// Entries of this stage that are done.
+    pub done: u64,
+    pub of: u64,
+}
+
+/// What becomes of the entries of a request, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkStage {
+    #[default]
+    Idle,
+    /// Held to what must stay reachable.
+    Checking,
+    /// Put into the database.
+    Writing,
+    /// Made to survive a power cut.
+    Saving,
+    /// Put into the filter.
+    Enforcing,
+}
+
 /// `GET /v1/stats` of the edge.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,7 +17,7 @@ use super::lines::Line;
 use super::state::Edge;
 use super::store::{Key, SOURCE_UNCONFIRMED, StoreError};
 use super::verbs::invalid;
-use crate::control::api::{Changed, Code, Pending, Problem, Time};
+use crate::control::api::{Changed, Code, Pending, Problem, Time, WorkStage};
 
 /// Refused prefixes that one answer names.
 pub(super) const REFUSALS_MAX: usize = 20;
@@ -98,6 +98,29 @@ impl Batch<'_> {
         Ok(removed)
     }
 
+    /// The row of a line, which ends by the deadline of a change that waits to be confirmed.
+    fn row<'a>(
+        &'a self,
+        line: &'a Line,
+        rule: &'a str,
+        deadline_s: Option<u64>,
+        now: Now,
+    ) -> Result<NewRow<'a>, Problem> {
+        let asked_s = expiry(line.ttl(), now).map_err(invalid)?;
+        Ok(NewRow {
+            prefix: line.prefix,
+            scope: self.scope_of(line),
+            observe: self.observes(line),
+            reason: self.reason,
+            rule,
+            source: self.source,
+            comment: &line.comment,
+            created_s: now.wall_s(),
+            expires_s: [asked_s, deadline_s].into_iter().flatten().min(),
+            confirmed_s: asked_s.filter(|_| deadline_s.is_some()),
+        })
+    }
+
     /// Refuses what makes no sense, before anything is done.
     fn check(&self, file: &str, now: Now) -> Result<(), Problem> {
         if self.scope == Scope::NONE {
@@ -172,7 +195,9 @@ impl<F: Filter> Edge<F> {
         // There are few scopes, and there may be a million lines.
         let mut by_scope: Vec<(Scope, Protected)> = Vec::new();
         let mut refused = Vec::new();
+        self.work.begin(WorkStage::Checking, batch.lines.len());
         for line in batch.lines.iter().filter(|line| !batch.observes(line)) {
+            self.work.advance(1);
             let scope = batch.scope_of(line);
             if !by_scope.iter().any(|(of, _)| *of == scope) {
                 let all = with_sessions(&protected, &sessions, care.session, scope);
@@ -224,23 +249,13 @@ impl<F: Filter> Edge<F> {
         }
         let waiting = changed.pending.as_ref().map(|it| format!("{SOURCE_UNCONFIRMED}{}", it.id));
         let (mut updates, mut claims) = (Vec::new(), Vec::new());
+        self.work.begin(WorkStage::Writing, batch.lines.len());
         for line in &batch.lines {
+            self.work.advance(1);
             let key = (list, line.prefix);
-            let asked_s = expiry(line.ttl(), now).map_err(invalid)?;
-            let ends_s = [asked_s, deadline_s].into_iter().flatten().min();
             let rule = batch.rule_of(line);
-            let row = NewRow {
-                prefix: line.prefix,
-                scope: batch.scope_of(line),
-                observe: batch.observes(line),
-                reason: batch.reason,
-                rule: &rule,
-                source: waiting.as_deref().unwrap_or(batch.source),
-                comment: &line.comment,
-                created_s: now.wall_s(),
-                expires_s: ends_s,
-                confirmed_s: asked_s.filter(|_| deadline_s.is_some()),
-            };
+            let mut row = batch.row(line, &rule, deadline_s, now)?;
+            row.source = waiting.as_deref().unwrap_or(batch.source);
             let is_first = self.desired.get(key).is_none();
             match txn.put_claiming(list, &row, is_first, &mut claims)? {
                 Put::Added => changed.added += 1,
@@ -265,6 +280,7 @@ impl<F: Filter> Edge<F> {
         if let Some(lifting) = &lifting {
             lifting.check(&self.desired, &updates, now)?;
         }
+        self.work.begin(WorkStage::Saving, 0);
         let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);
         Ok(changed)

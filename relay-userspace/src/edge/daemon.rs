@@ -12,11 +12,12 @@ use super::filter::Filter;
 use super::lines::Line;
 use super::links::LinkNews;
 use super::state::Edge;
+use super::work::Work;
 use crate::control::api::{
     AddRequest, BanAnswer, BanRequest, Changed, Code, ConfirmRequest, EdgeExplain, EdgeStats,
     EdgeStatus, ExplainQuery, FeedAnswer, FeedRefresh, FeedReport, FeedsReport, FlushRequest,
     ImportQuery, Judged, ListPage, ListQuery, Pending, Problem, RemoveRequest, StopRequest,
-    Stopping, Validators,
+    Stopping, Validators, WorkReport,
 };
 
 /// Requests that may wait for the owner; above it callers are told to come again.
@@ -62,6 +63,7 @@ enum FeedRequest {
 pub struct EdgeHandle {
     requests: SyncSender<Request>,
     links: Arc<LinkNews>,
+    work: Arc<Work>,
 }
 
 /// The owner's thread.
@@ -78,10 +80,10 @@ pub struct EdgeThread<F> {
 pub fn start<F: Filter + 'static>(mut edge: Edge<F>) -> std::io::Result<EdgeThread<F>> {
     edge.read_feeds_beside()?;
     let (requests, inbox) = sync_channel(WAITING_MAX);
-    let links = edge.link_news();
+    let (links, work) = (edge.link_news(), Arc::clone(&edge.work));
     let thread =
         std::thread::Builder::new().name("edge-owner".into()).spawn(move || own(edge, &inbox))?;
-    Ok(EdgeThread { handle: EdgeHandle { requests, links }, thread })
+    Ok(EdgeThread { handle: EdgeHandle { requests, links, work }, thread })
 }
 
 impl<F> EdgeThread<F> {
@@ -106,6 +108,7 @@ fn own<F: Filter>(mut edge: Edge<F>, inbox: &Receiver<Request>) -> F {
                 // What has expired by now must not be part of an answer.
                 edge.tick();
                 answer(&mut edge, request);
+                edge.work.end();
             }
             Err(RecvTimeoutError::Timeout) => edge.tick(),
         }
@@ -281,6 +284,11 @@ impl EdgeHandle {
         self.links.tell();
         // Where too many wait already, the first of them will do.
         self.tick().await
+    }
+
+    /// What the owner is at now. It is not asked itself.
+    pub(super) fn work(&self) -> WorkReport {
+        self.work.report()
     }
 
     pub(super) fn link_news(&self) -> &LinkNews {

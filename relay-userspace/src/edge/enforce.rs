@@ -8,7 +8,7 @@ use super::commit::Committed;
 use super::filter::{Filter, FilterError};
 use super::state::{Edge, RETRY_AFTER_MS};
 use super::store::Key;
-use crate::control::api::{Code, Problem};
+use crate::control::api::{Code, Problem, WorkStage};
 
 /// Entries that are given to the filter at once.
 const BATCH_MAX: usize = 32_768;
@@ -29,6 +29,7 @@ impl<F: Filter> Edge<F> {
         if guarded_before.union(guarded) != guarded_before {
             self.guard(guarded_before.union(guarded), &mut failure);
         }
+        self.work.begin(WorkStage::Enforcing, keys.len());
         let failed = self.write_all(&keys, now, &mut failure);
         for key in &keys {
             self.pending.remove(key);
@@ -119,6 +120,7 @@ impl<F: Filter> Edge<F> {
                 }
                 self.note(done, failure);
             }
+            self.work.advance(keys.len());
         }
         failed
     }

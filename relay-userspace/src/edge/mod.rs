@@ -46,3 +46,4 @@ pub mod store;
 mod tests;
 mod verbs;
 mod wanted;
+mod work;

@@ -28,6 +28,7 @@ pub fn router(edge: EdgeHandle) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/stats", get(stats))
+        .route("/v1/work", get(work))
         .route("/v1/explain", get(explain))
         .route("/v1/judge", post(judge))
         .route("/v1/bans", post(ban))
@@ -89,6 +90,10 @@ async fn status(State(edge): State<EdgeHandle>) -> Answer<EdgeStatus> {
 
 async fn stats(State(edge): State<EdgeHandle>) -> Answer<EdgeStats> {
     edge.stats().await.map(Json)
+}
+
+async fn work(State(edge): State<EdgeHandle>) -> Json<WorkReport> {
+    Json(edge.work())
 }
 
 async fn explain(

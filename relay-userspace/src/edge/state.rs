@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relay_common::entry::List;
@@ -25,6 +26,7 @@ use super::repairs::{Repair, repairs};
 use super::sshd::SshSession;
 use super::store::{Key, Store, StoreError};
 use super::wanted::Desired;
+use super::work::Work;
 use crate::config::Feed;
 use crate::control::api::{Health, Problem};
 
@@ -97,6 +99,7 @@ pub struct Edge<F> {
     pub(super) health: Health,
     pub(super) caps: Caps,
     pub(super) attachment: Watch,
+    pub(super) work: Arc<Work>,
     /// The instant that stands for the boot, to count distances from.
     epoch: Instant,
     pub(super) started_s: u64,
@@ -169,6 +172,7 @@ impl<F: Filter> Edge<F> {
             feeds,
             health,
             attachment: Watch::default(),
+            work: Arc::default(),
             epoch: Instant::now(),
             started_s: now.wall_s(),
             pending: BTreeSet::new(),

@@ -13,6 +13,7 @@ mod full_disk;
 mod guarding;
 mod interfaces;
 mod learning;
+mod loading;
 mod mail;
 mod relaying;
 mod running;
