@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use relay_common::entry::{List, Reason, Scope};
 use relay_core::ban::guardrails::{Guardrail, Protected};
 
@@ -11,6 +12,7 @@ use super::changes::{NewRow, Put, Txn};
 use super::clock::Now;
 use super::commit::commit_updates;
 use super::desired::{Claim, merge};
+use super::draining::Draining;
 use super::filter::Filter;
 use super::guard::{check, with_sessions};
 use super::lines::Line;
@@ -82,14 +84,14 @@ impl Batch<'_> {
     /// Removes the rows that the source has beside these. Says how many there were.
     fn remove_others(
         &self,
+        kept: &[IpNet],
         txn: &Txn<'_>,
         updates: &mut Vec<(Key, Option<Claim>)>,
         now: Now,
     ) -> Result<u64, StoreError> {
-        let is_kept = |prefix| self.lines.binary_search_by_key(&prefix, |line| line.prefix).is_ok();
         let mut removed = 0;
         for prefix in txn.prefixes(self.list, Some(self.source))? {
-            if !is_kept(prefix) {
+            if kept.binary_search(&prefix).is_err() {
                 let key = (self.list, prefix);
                 removed += txn.remove(key, Some(self.source))?;
                 updates.push((key, merge(&txn.claims(key)?, now.wall_s())));
@@ -227,7 +229,7 @@ impl<F: Filter> Edge<F> {
     /// Writes rows in one transaction, and enforces them.
     pub(super) fn put_batch(
         &mut self,
-        batch: Batch<'_>,
+        mut batch: Batch<'_>,
         care: &Care<'_>,
         now: Now,
     ) -> Result<Changed, Problem> {
@@ -249,12 +251,16 @@ impl<F: Filter> Edge<F> {
         }
         let waiting = changed.pending.as_ref().map(|it| format!("{SOURCE_UNCONFIRMED}{}", it.id));
         let (mut updates, mut claims) = (Vec::new(), Vec::new());
+        let replaces = replaces && waiting.is_none();
+        let kept = batch.lines.iter().filter(|_| replaces).map(|line| line.prefix);
+        let kept: Vec<IpNet> = kept.collect();
         self.work.begin(WorkStage::Writing, batch.lines.len());
-        for line in &batch.lines {
+        // Of a million lines there need not be two copies.
+        for line in Draining::new(std::mem::take(&mut batch.lines)) {
             self.work.advance(1);
             let key = (list, line.prefix);
-            let rule = batch.rule_of(line);
-            let mut row = batch.row(line, &rule, deadline_s, now)?;
+            let rule = batch.rule_of(&line);
+            let mut row = batch.row(&line, &rule, deadline_s, now)?;
             row.source = waiting.as_deref().unwrap_or(batch.source);
             let is_first = self.desired.get(key).is_none();
             match txn.put_claiming(list, &row, is_first, &mut claims)? {
@@ -272,11 +278,9 @@ impl<F: Filter> Edge<F> {
                 changed.shadowed += 1;
             }
         }
-        if replaces && waiting.is_none() {
-            changed.removed += batch.remove_others(&txn, &mut updates, now)?;
+        if replaces {
+            changed.removed += batch.remove_others(&kept, &txn, &mut updates, now)?;
         }
-        // Of a million lines there need not be two copies.
-        drop(batch);
         if let Some(lifting) = &lifting {
             lifting.check(&self.desired, &updates, now)?;
         }

@@ -5,6 +5,8 @@ use relay_common::entry::{Entry, List, Scope};
 
 use super::clock::Now;
 use super::commit::Committed;
+use super::desired::Claim;
+use super::draining::Draining;
 use super::filter::{Filter, FilterError};
 use super::state::{Edge, RETRY_AFTER_MS};
 use super::store::Key;
@@ -17,29 +19,38 @@ impl<F: Filter> Edge<F> {
     /// Enforces what is on disk. A failure is not the request's: it is told, kept and retried.
     pub(super) fn enforce(&mut self, committed: Committed, now: Now) -> Option<String> {
         let guarded_before = self.guarded();
-        let mut keys = Vec::with_capacity(committed.updates.len());
-        for (key, claim) in committed.updates {
-            self.desired.set(key, claim);
-            keys.push(key);
-        }
-        let guarded = self.guarded();
         let mut failure = None;
         self.reset_rules(committed.recycled, &mut failure);
         // Widened before an entry needs it, narrowed after the last that did is gone.
-        if guarded_before.union(guarded) != guarded_before {
-            self.guard(guarded_before.union(guarded), &mut failure);
+        let denied = committed.updates.iter().filter(|((list, _), _)| *list == List::Deny);
+        let spoken = denied.filter_map(|(_, claim)| claim.as_ref()).map(Claim::speaks);
+        let meanwhile = spoken.fold(guarded_before, Scope::union);
+        if meanwhile != guarded_before {
+            self.guard(meanwhile, &mut failure);
         }
-        self.work.begin(WorkStage::Enforcing, keys.len());
-        let failed = self.write_all(&keys, now, &mut failure);
-        for key in &keys {
-            self.pending.remove(key);
+        self.work.begin(WorkStage::Enforcing, committed.updates.len());
+        let mut updates = Draining::new(committed.updates);
+        let mut keys = Vec::new();
+        loop {
+            keys.clear();
+            for (key, claim) in updates.by_ref().take(BATCH_MAX) {
+                self.desired.set(key, claim);
+                keys.push(key);
+            }
+            if keys.is_empty() {
+                break;
+            }
+            let failed = self.write_all(&keys, now, &mut failure);
+            for key in &keys {
+                self.pending.remove(key);
+            }
+            self.pending.extend(failed);
+            if keys.iter().any(|(list, _)| *list == List::Allow) {
+                self.feeds.look_soon();
+            }
         }
-        self.pending.extend(failed);
-        if keys.iter().any(|(list, _)| *list == List::Allow) {
-            self.feeds.look_soon();
-        }
-        if guarded_before.union(guarded) != guarded {
-            self.guard(guarded, &mut failure);
+        if self.guarded() != meanwhile {
+            self.guard(self.guarded(), &mut failure);
         }
         if failure.is_some() {
             self.next_reconcile_ms = self.next_reconcile_ms.min(now.boot_ms + RETRY_AFTER_MS);

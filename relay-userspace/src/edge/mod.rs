@@ -15,6 +15,7 @@ mod configured;
 pub mod contract;
 pub mod daemon;
 pub mod desired;
+mod draining;
 mod enforce;
 pub mod events;
 mod feeds;
