@@ -8,6 +8,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr2;
 
+mod chunk;
+
 /// Most octets of a refused line that are skipped in search of its CRLF.
 pub const SKIP_MAX: usize = 64 * 1024;
 
@@ -32,14 +34,29 @@ pub enum Line {
 pub enum Content {
     /// Content, exact but for the dots that RFC 5321 section 4.5.2 takes away.
     Bytes(Bytes),
-    /// A bare CR or LF. What follows comes as [`Content::Skipped`].
+    /// A bare CR or LF where those are refused. What follows comes as [`Content::Skipped`].
     BareNewline,
+    /// A bare CR or LF where those stand for CRLF. It ends a line of the content, and nothing else.
+    Newline,
     /// A line longer than the limit. What follows comes as [`Content::Skipped`].
     LineTooLong,
     /// This many octets that belong to content refused before.
     Skipped(usize),
-    /// The end of the message: all of CRLF.CRLF has been read.
+    /// The end of the message: all of CRLF.CRLF has been read; or the end of the BDAT chunk.
     End,
+}
+
+/// What a bare CR or LF in message content is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BareNewlines {
+    /// A fault, for which the message is refused.
+    #[default]
+    Reject,
+    /// The end of a line, which is stored as CRLF; never the end of a message, and the dot behind
+    /// it is a dot.
+    Normalize,
+    /// Content like any other: BODY=BINARYMIME (RFC 3030 section 3), which comes in BDAT alone.
+    Keep,
 }
 
 /// Bytes from the client, cut into lines or content.
@@ -58,6 +75,14 @@ pub struct Framing {
     line_length: usize,
     /// Content: refused; read on only to find its end.
     skipping_content: bool,
+    /// Content: what a bare CR or LF in it is.
+    newlines: BareNewlines,
+    /// BDAT: octets of the present chunk that are still to come.
+    chunk_left: u64,
+    /// BDAT: the present chunk is the last.
+    chunk_is_last: bool,
+    /// BDAT: a CR was read and not given out; a LF may follow, in this chunk or the next.
+    chunk_cr: bool,
 }
 
 impl Framing {
@@ -152,10 +177,12 @@ impl Framing {
     }
 
     /// A message begins with the next octet.
-    pub fn begin_content(&mut self) {
+    pub fn begin_content(&mut self, newlines: BareNewlines) {
         self.line_start = true;
         self.line_length = 0;
         self.skipping_content = false;
+        self.newlines = newlines;
+        self.chunk_cr = false;
     }
 
     /// From here to the end of the message nothing is wanted.
@@ -212,7 +239,10 @@ impl Framing {
                     at += length;
                     break;
                 }
-                _ => return Some(self.refuse_content(1, Content::BareNewline)),
+                _ => {
+                    self.buffer.advance(1);
+                    return Some(self.bare_newline());
+                }
             }
         }
         match at {
@@ -223,6 +253,16 @@ impl Framing {
             }
             _ => Some(Content::Bytes(self.buffer.split_to(at).freeze())),
         }
+    }
+
+    /// A bare CR or LF was taken.
+    fn bare_newline(&mut self) -> Content {
+        if self.newlines == BareNewlines::Reject {
+            return self.refuse_content(0, Content::BareNewline);
+        }
+        // Not `line_start`: to whoever counts CRLF alone, no line begins here.
+        self.line_length = 0;
+        Content::Newline
     }
 
     fn refuse_content(&mut self, length: usize, verdict: Content) -> Content {

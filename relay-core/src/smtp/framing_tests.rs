@@ -25,7 +25,7 @@ fn lines(bytes: &[u8], chunk: usize) -> Vec<String> {
 /// Content joined, then what ended or refused it, for each message in `bytes`.
 fn contents(bytes: &[u8], chunk: usize) -> Vec<(Vec<u8>, Content)> {
     let mut framing = Framing::default();
-    framing.begin_content();
+    framing.begin_content(BareNewlines::Reject);
     let (mut found, mut content) = (Vec::new(), Vec::new());
     for part in bytes.chunks(chunk) {
         framing.push(part);
@@ -35,7 +35,7 @@ fn contents(bytes: &[u8], chunk: usize) -> Vec<(Vec<u8>, Content)> {
                 Content::Skipped(_) => {}
                 Content::End => {
                     found.push((std::mem::take(&mut content), Content::End));
-                    framing.begin_content();
+                    framing.begin_content(BareNewlines::Reject);
                 }
                 // What came before a refusal is dropped by whoever stores it.
                 fault => {
@@ -46,6 +46,53 @@ fn contents(bytes: &[u8], chunk: usize) -> Vec<(Vec<u8>, Content)> {
         }
     }
     found
+}
+
+/// The same, where bare newlines stand for CRLF: the contents of the messages that ended.
+fn normalized(bytes: &[u8], chunk: usize) -> Vec<Vec<u8>> {
+    let mut framing = Framing::default();
+    framing.begin_content(BareNewlines::Normalize);
+    let (mut found, mut content) = (Vec::new(), Vec::new());
+    for part in bytes.chunks(chunk) {
+        framing.push(part);
+        while let Some(piece) = framing.next_content(LIMIT) {
+            match piece {
+                Content::Bytes(bytes) => content.extend_from_slice(&bytes),
+                Content::Newline => content.extend_from_slice(b"\r\n"),
+                Content::End => {
+                    found.push(std::mem::take(&mut content));
+                    framing.begin_content(BareNewlines::Normalize);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    found
+}
+
+/// What BDAT chunks of these contents come to, and what is left behind the last.
+fn chunked(chunks: &[&[u8]], newlines: BareNewlines, cut: usize) -> (Vec<u8>, Option<Content>) {
+    let mut framing = Framing::default();
+    framing.begin_content(newlines);
+    let mut content = Vec::new();
+    for (index, bytes) in chunks.iter().enumerate() {
+        framing.begin_chunk(bytes.len() as u64, index + 1 == chunks.len());
+        let stream = [bytes, b"NOOP\r\n".as_slice()].concat();
+        let mut parts = stream.chunks(cut);
+        loop {
+            match framing.next_chunk(LIMIT) {
+                Some(Content::Bytes(bytes)) => content.extend_from_slice(&bytes),
+                Some(Content::Newline) => content.extend_from_slice(b"\r\n"),
+                Some(Content::Skipped(_)) => {}
+                Some(Content::End) => break,
+                Some(fault) => return (Vec::new(), Some(fault)),
+                None => framing.push(parts.next().expect("the chunk to end with its octets")),
+            }
+        }
+        parts.for_each(|part| framing.push(part));
+        assert_eq!(framing.next_line(LIMIT), Some(Line::Complete("NOOP".into())));
+    }
+    (content, None)
 }
 
 fn ended(content: &[u8]) -> (Vec<u8>, Content) {
@@ -107,6 +154,55 @@ fn no_other_sequence_ends_a_message() {
     }
 }
 
+/// The same sequences where they are normalised: lines of one message, whose end is the real one.
+#[test]
+fn a_normalised_newline_ends_a_line_and_never_a_message() {
+    for (sent, kept) in [
+        ("a\nb\r\n", "a\r\nb\r\n"),
+        ("a\rb\r\n", "a\r\nb\r\n"),
+        ("a\n.\nb\r\n", "a\r\n.\r\nb\r\n"),
+        ("a\n.\r\nb\r\n", "a\r\n.\r\nb\r\n"),
+        ("a\r\n.\nb\r\n", "a\r\n\r\nb\r\n"),
+        ("a\r\n.\r\r\nb\r\n", "a\r\n\r\n\r\nb\r\n"),
+        ("a\r.\rb\r\n", "a\r\n.\r\nb\r\n"),
+        ("a\r\n\n.\r\nb\r\n", "a\r\n\r\n.\r\nb\r\n"),
+        ("a\n..\r\nb\r\n", "a\r\n..\r\nb\r\n"),
+    ] {
+        for chunk in 1..9 {
+            let found = normalized(format!("{sent}.\r\n").as_bytes(), chunk);
+            assert_eq!(found, [kept.as_bytes()], "{sent:?} in chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn chunks_are_exact_and_crlf_may_be_cut_by_their_end() {
+    for cut in 1..9 {
+        let whole = (b"a\r\n.\r\nb\r\n".to_vec(), None);
+        let text = [b"a\r".as_slice(), b"\n.\r\n", b"", b"b\r", b"\n"];
+        assert_eq!(chunked(&text, BareNewlines::Reject, cut), whole);
+        assert_eq!(chunked(&text, BareNewlines::Keep, cut), whole);
+        let bare = |chunks: &[&[u8]]| {
+            let fault = (Vec::new(), Some(Content::BareNewline));
+            assert_eq!(chunked(chunks, BareNewlines::Reject, cut), fault, "{chunks:?}");
+        };
+        bare(&[b"a\nb"]);
+        bare(&[b"a\rb"]);
+        bare(&[b"a\r", b"b"]);
+        bare(&[b"a\r", b"\r\n"]);
+        bare(&[b"a\r"]);
+        bare(&[b"a\r", b""]);
+        let odd = [b"a\r".as_slice(), b"b\0\n", b"\xff\r"];
+        assert_eq!(chunked(&odd, BareNewlines::Keep, cut), (odd.concat(), None));
+        let lines = (b"a\r\nb\0\r\n\xff\r\n".to_vec(), None);
+        assert_eq!(chunked(&odd, BareNewlines::Normalize, cut), lines);
+        let long = [b'x'; LIMIT + 1];
+        let fault = (Vec::new(), Some(Content::LineTooLong));
+        assert_eq!(chunked(&[&long[1..], b"\r\n"], BareNewlines::Reject, cut).1, None);
+        assert_eq!(chunked(&[&long[1..], b"x"], BareNewlines::Reject, cut), fault);
+    }
+}
+
 #[test]
 fn dots_are_taken_away_and_nothing_else() {
     for chunk in 1..9 {
@@ -129,7 +225,7 @@ fn a_long_line_is_refused_at_its_exact_limit() {
 #[test]
 fn content_without_dots_at_line_starts_is_one_slice() {
     let mut framing = Framing::default();
-    framing.begin_content();
+    framing.begin_content(BareNewlines::Reject);
     let text = b"line\r\n".repeat(1000);
     framing.push(&text);
     assert_eq!(framing.next_content(LIMIT), Some(Content::Bytes(text.into())));
@@ -170,6 +266,37 @@ proptest! {
         content.as_bytes().chunks(cut).for_each(|part| stuffer.encode(part, &mut wire));
         stuffer.finish(&mut wire);
         prop_assert_eq!(contents(&wire, chunk), [ended(content.as_bytes())]);
+    }
+
+    /// What is normalised has no bare newline, and is what was sent with each of them made CRLF.
+    #[test]
+    fn normalised_content_has_crlf_alone(bytes in hostile(), chunk in 1_usize..12) {
+        let short = |piece: &[u8]| piece.len() <= LIMIT;
+        prop_assume!(bytes.split(|byte| matches!(byte, b'\r' | b'\n')).all(short));
+        let found = normalized(&bytes, chunk);
+        prop_assert_eq!(&found, &normalized(&bytes, usize::MAX));
+        for content in found {
+            let ends = [b"\0", content.as_slice(), b"\0"].concat();
+            prop_assert!(ends.windows(2).all(|pair| (pair[0] == b'\r') == (pair[1] == b'\n')));
+        }
+    }
+
+    /// Chunks cut anywhere come to the same as one, and to the same whatever the reads.
+    #[test]
+    fn chunk_ends_do_not_matter(
+        bytes in hostile(), ends in prop::collection::vec(0_usize..120, 0..4), cut in 1_usize..12,
+    ) {
+        let mut ends: Vec<usize> = ends.into_iter().map(|end| end.min(bytes.len())).collect();
+        ends.extend([0, bytes.len()]);
+        ends.sort_unstable();
+        let chunks: Vec<&[u8]> = ends.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        for newlines in [BareNewlines::Reject, BareNewlines::Normalize, BareNewlines::Keep] {
+            let whole = chunked(&[&bytes], newlines, usize::MAX);
+            prop_assert_eq!(chunked(&chunks, newlines, cut), whole.clone());
+            if newlines == BareNewlines::Keep {
+                prop_assert_eq!(whole, (bytes.clone(), None));
+            }
+        }
     }
 
     /// Against a slow and obvious reading of the rule: the first CRLF.CRLF ends the message.

@@ -66,7 +66,7 @@ impl Session {
         };
         let header = HeaderWatch::new(limits);
         self.phase = Phase::Content(Incoming { size: 0, header, fault: None });
-        self.framing.begin_content();
+        self.framing.begin_content(crate::smtp::framing::BareNewlines::Reject);
         self.clock.content_begins(now);
     }
 
@@ -100,6 +100,7 @@ impl Session {
                 self.event(SessionEvent::BareNewline(NewlinePlace::Content));
                 self.refuse_message(AbortReason::BareNewline);
             }
+            Content::Newline => {}
             Content::LineTooLong => self.refuse_message(AbortReason::LineTooLong),
             Content::Skipped(count) => {
                 incoming.size = incoming.size.saturating_add(count as u64);
