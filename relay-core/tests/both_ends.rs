@@ -129,7 +129,9 @@ impl Pair {
                     continue;
                 }
                 Effect::EndMessage => Answer::Stored(Ok("Q1".to_owned())),
-                Effect::StartTls | Effect::Event(_) | Effect::Close => continue,
+                Effect::HeaderEnd(_) | Effect::StartTls | Effect::Event(_) | Effect::Close => {
+                    continue;
+                }
                 Effect::AbortMessage(reason) => panic!("{reason:?}"),
             };
             self.server.answer(answer, self.now);

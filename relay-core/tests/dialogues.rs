@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relay_core::smtp::framing::BareNewlines;
 use relay_core::smtp::{
-    Answer, AuthMode, AuthRefusal, Effect, Reply, Session, SessionSettings, TlsInfo, TlsMode,
-    Verdict,
+    Answer, AuthMode, AuthRefusal, Effect, Envelope, MailOptions, RcptOptions, Reply, Session,
+    SessionSettings, TlsInfo, TlsMode, Verdict,
 };
 use script::{Script, Step};
 
@@ -72,6 +73,19 @@ fn settings(script: &Script) -> SessionSettings {
             "header_bytes_max" => settings.header_bytes_max = number(value),
             "header_lines_max" => settings.header_lines_max = number(value),
             "received_max" => settings.received_max = number(value),
+            "mime_depth_max" => settings.mime_depth_max = number(value),
+            "session_bytes_max" => settings.session_bytes_max = number(value),
+            "lmtp" => settings.lmtp = true,
+            "submission" => settings.submission = true,
+            "binary_mime" => settings.binary_mime = true,
+            "require_tls" => settings.require_tls = true,
+            "enforce_sync" => settings.enforce_sync = value != "off",
+            "bare_newlines" => {
+                settings.bare_newlines = match value.as_str() {
+                    "normalize" => BareNewlines::Normalize,
+                    _ => BareNewlines::Reject,
+                }
+            }
             "data_rate_min" => settings.data_rate_min = number(value),
             "command_timeout" => settings.command_timeout = seconds(),
             "data_timeout" => settings.data_timeout = seconds(),
@@ -91,6 +105,19 @@ fn reply(text: &str) -> Reply {
     let enhanced: Vec<u16> = parts.next().unwrap_or_default().split('.').map(number).collect();
     let text = parts.next().unwrap_or_default().to_owned();
     Reply::new(code, (enhanced[0] as u8, enhanced[1], enhanced[2]), text)
+}
+
+/// What an envelope carries beside its addresses.
+fn shown(envelope: &Envelope) -> String {
+    let Envelope { reverse_path, body, options, .. } = envelope;
+    let MailOptions { utf8, require_tls, ret, envid } = options;
+    let mut text = format!("{} from <{reverse_path}> {body:?}", envelope.protocol());
+    for (is_set, name) in [(*utf8, "SMTPUTF8"), (*require_tls, "REQUIRETLS")] {
+        text.push_str(&if is_set { format!(" {name}") } else { String::new() });
+    }
+    text.push_str(&ret.map(|ret| format!(" RET={ret}")).unwrap_or_default());
+    text.push_str(&envid.as_ref().map(|envid| format!(" ENVID={envid}")).unwrap_or_default());
+    text
 }
 
 impl Runner {
@@ -156,6 +183,9 @@ impl Runner {
                 return Some(Answer::Mail(self.verdict("sender", &mail.reverse_path.to_string())));
             }
             Effect::CheckRecipient(rcpt) => {
+                if rcpt.options != RcptOptions::default() {
+                    self.events.push(format!("Recipient {:?}", rcpt.options));
+                }
                 let verdict = self.verdict("recipient", &rcpt.forward_path.to_string());
                 return Some(Answer::Recipient(verdict));
             }
@@ -168,12 +198,22 @@ impl Runner {
             }
             Effect::BeginMessage(envelope) => {
                 assert!(self.open.is_none() && !envelope.recipients.is_empty());
+                self.events.push(format!("Envelope {}", shown(&envelope)));
                 let result = self.outcome("open", ());
                 self.open = result.is_ok().then(Vec::new);
                 return Some(Answer::MessageOpened(result));
             }
             Effect::Body(bytes) => {
                 self.open.as_mut().expect("a message is open").extend_from_slice(&bytes);
+            }
+            Effect::HeaderEnd(end) => {
+                let open = self.open.as_mut().expect("a message is open");
+                if end.lacks_date {
+                    open.extend_from_slice(b"Date: now\r\n");
+                }
+                if end.lacks_message_id {
+                    open.extend_from_slice(b"Message-ID: <Q1>\r\n");
+                }
             }
             Effect::EndMessage => {
                 let content = self.open.take().expect("a message is open");

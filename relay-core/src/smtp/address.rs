@@ -2,7 +2,8 @@
 //!
 //! A quoted local part is stored as what it means (`"a b"` is `a b`), so two spellings of one
 //! mailbox compare equal; printing quotes it again where the grammar needs that. Domains are
-//! stored in lower case. Source routes are parsed and kept in sight, for policy to refuse and
+//! stored in lower case and A-labels, whatever they were written in. UTF-8 is read as RFC 6531 has
+//! it; whether it is welcome, [`command`](super::command) knows. Source routes are parsed and kept in sight, for policy to refuse and
 //! for routing to ignore (RFC 5321 section 3.6.1 and appendix C).
 
 use std::fmt;
@@ -74,7 +75,7 @@ impl FromStr for Domain {
 
     /// A whole string that is a domain or an address literal.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let mut scanner = Scanner::new(text)?;
+        let mut scanner = Scanner::new(text);
         let domain = scanner.domain()?;
         scanner.end()?;
         Ok(domain)
@@ -101,8 +102,8 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The local part as it is meant: unquoted, case kept. It may hold any printable ASCII,
-    /// spaces, quotes and pipes included.
+    /// The local part as it is meant: unquoted, case kept. It may hold anything printable, spaces,
+    /// quotes and pipes included.
     pub fn local(&self) -> &str {
         &self.local
     }
@@ -120,6 +121,11 @@ impl Mailbox {
             b'%' => Some(RoutingTrick::Percent),
             _ => None,
         })
+    }
+
+    /// Whether it can be written without UTF-8: its domain always can.
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii()
     }
 
     /// Whether this is the postmaster of its domain (RFC 5321 section 4.5.1: in any case).
@@ -149,7 +155,7 @@ impl FromStr for Mailbox {
 
     /// A whole string that is a mailbox, without angle brackets.
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let mut scanner = Scanner::new(text)?;
+        let mut scanner = Scanner::new(text);
         let mailbox = scanner.mailbox()?;
         scanner.end()?;
         Ok(mailbox)
@@ -178,9 +184,9 @@ pub enum ReversePath {
 impl ReversePath {
     /// Reads a path with its angle brackets from the start of `text`; returns what follows it.
     pub fn parse(text: &str) -> Result<(Self, &str), AddressError> {
-        let (mut scanner, inner) = Scanner::open_path(text)?;
+        let mut scanner = Scanner::open_path(text)?;
         let path = if scanner.take(b'>') { Self::Null } else { Self::Path(scanner.close_path()?) };
-        Ok((path, &inner[scanner.position()..]))
+        Ok((path, &text[scanner.position()..]))
     }
 
     /// The mailbox, unless this is the null reverse-path.
@@ -216,9 +222,9 @@ impl ForwardPath {
         if head.is_some_and(|head| head.eq_ignore_ascii_case(POSTMASTER.as_bytes())) {
             return Ok((Self::Postmaster, &text[POSTMASTER.len()..]));
         }
-        let (mut scanner, inner) = Scanner::open_path(text)?;
+        let mut scanner = Scanner::open_path(text)?;
         let path = scanner.close_path()?;
-        Ok((Self::Path(path), &inner[scanner.position()..]))
+        Ok((Self::Path(path), &text[scanner.position()..]))
     }
 
     /// The mailbox, unless this is the bare postmaster.

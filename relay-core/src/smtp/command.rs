@@ -1,7 +1,10 @@
 //! Command lines to typed commands (RFC 5321 section 4.1.1), parameters included.
 
-use crate::smtp::address::{AddressError, ForwardPath, ReversePath};
-use crate::smtp::reply::Reply;
+use super::address::{AddressError, ForwardPath, ReversePath};
+use super::options::{MailOptions, RcptOptions};
+use super::reply::Reply;
+
+mod parameters;
 
 /// One command as typed by the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +13,8 @@ pub enum Command<'a> {
     Ehlo(&'a str),
     /// The same, without extensions.
     Helo(&'a str),
+    /// The same in LMTP (RFC 2033).
+    Lhlo(&'a str),
     /// RFC 3207.
     StartTls,
     /// RFC 4954.
@@ -25,6 +30,8 @@ pub enum Command<'a> {
     Rcpt(RcptCommand),
     /// DATA.
     Data,
+    /// BDAT (RFC 3030).
+    Bdat(Chunk),
     /// RSET.
     Rset,
     /// NOOP, whatever stands behind it.
@@ -52,9 +59,11 @@ pub struct MailCommand {
     pub body: BodyType,
     /// AUTH (RFC 4954 section 5): who submitted the message, says the client. `Some("")` is `<>`.
     pub auth: Option<String>,
+    /// What stays with the message.
+    pub options: MailOptions,
 }
 
-/// BODY of MAIL (RFC 6152).
+/// BODY of MAIL (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum BodyType {
     /// 7BIT, or not said.
@@ -62,6 +71,17 @@ pub enum BodyType {
     SevenBit,
     /// 8BITMIME.
     EightBitMime,
+    /// BINARYMIME (RFC 3030): any octets, in BDAT alone.
+    BinaryMime,
+}
+
+/// A piece of content that follows the line of its BDAT at once (RFC 3030 section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// In octets.
+    pub size: u64,
+    /// It ends the message.
+    pub is_last: bool,
 }
 
 /// RCPT, understood.
@@ -69,6 +89,17 @@ pub enum BodyType {
 pub struct RcptCommand {
     /// Whom to deliver to.
     pub forward_path: ForwardPath,
+    /// What stays with the recipient.
+    pub options: RcptOptions,
+}
+
+/// What a client may say in its commands, by what it has said before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dialect {
+    /// It said EHLO or LHLO, so that the parameters of the reply may be used.
+    pub extended: bool,
+    /// Its MAIL said SMTPUTF8, so that a recipient may be in UTF-8.
+    pub utf8: bool,
 }
 
 /// Why a line is no command. [`CommandError::reply`] says so to the client.
@@ -98,6 +129,9 @@ pub enum CommandError {
     /// A parameter that was not offered.
     #[error("unknown parameter")]
     Parameter,
+    /// BDAT without a length that can be read: what follows is content, and nobody knows how much.
+    #[error("bad chunk size")]
+    Chunk,
 }
 
 impl CommandError {
@@ -108,6 +142,7 @@ impl CommandError {
             Self::Control => Reply::new(501, (5, 5, 2), "Control character in command"),
             Self::Unknown => Reply::new(500, (5, 5, 1), "Command not recognized"),
             Self::Arguments => Reply::new(501, (5, 5, 4), "Syntax error in arguments"),
+            Self::Chunk => Reply::new(501, (5, 5, 4), "Bad size of a chunk"),
             // RFC 6531 section 3.5: SMTPUTF8 was not asked for.
             Self::ReversePath(AddressError::NotAscii)
             | Self::ForwardPath(AddressError::NotAscii) => {
@@ -123,12 +158,9 @@ impl CommandError {
 
 /// Longest EHLO or HELO argument (RFC 5321 section 4.5.3.1.2).
 const HELO_MAX: usize = 255;
-/// Most digits of SIZE (RFC 1870 section 4).
-const SIZE_DIGITS_MAX: usize = 20;
 
-/// Understands one line, which has no CR or LF. `extended`: the client said EHLO, so that the
-/// parameters of its reply may be used.
-pub fn parse(line: &[u8], extended: bool) -> Result<Command<'_>, CommandError> {
+/// Understands one line, which has no CR or LF.
+pub fn parse(line: &[u8], dialect: Dialect) -> Result<Command<'_>, CommandError> {
     let line = std::str::from_utf8(line).map_err(|_| CommandError::NotUtf8)?;
     if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(CommandError::Control);
@@ -141,8 +173,10 @@ pub fn parse(line: &[u8], extended: bool) -> Result<Command<'_>, CommandError> {
     match verb.len() {
         4 if is("EHLO") => helo_name(arguments).map(Command::Ehlo),
         4 if is("HELO") => helo_name(arguments).map(Command::Helo),
-        4 if is("MAIL") => mail(arguments, extended),
-        4 if is("RCPT") => rcpt(arguments),
+        4 if is("LHLO") => helo_name(arguments).map(Command::Lhlo),
+        4 if is("MAIL") => parameters::mail(arguments, dialect).map(Command::Mail),
+        4 if is("RCPT") => parameters::rcpt(arguments, dialect).map(Command::Rcpt),
+        4 if is("BDAT") => parameters::bdat(arguments).map(Command::Bdat),
         4 if is("DATA") => bare(Command::Data),
         4 if is("RSET") => bare(Command::Rset),
         4 if is("NOOP") => Ok(Command::Noop),
@@ -186,155 +220,66 @@ fn auth(arguments: &str) -> Result<Command<'_>, CommandError> {
     }
 }
 
-/// What follows `FROM:` or `TO:`. Spaces behind the colon are not in the grammar, but common.
-fn after_keyword<'a>(arguments: &'a str, keyword: &str) -> Result<&'a str, CommandError> {
-    match arguments.split_at_checked(keyword.len()) {
-        Some((head, rest)) if head.eq_ignore_ascii_case(keyword) => Ok(rest.trim_start()),
-        _ => Err(CommandError::Arguments),
-    }
-}
-
-/// Parameters behind a path: separated from it, or none.
-fn parameters(rest: &str) -> Option<impl Iterator<Item = (&str, Option<&str>)>> {
-    if !rest.is_empty() && !rest.starts_with(' ') {
-        return None;
-    }
-    Some(rest.split_ascii_whitespace().map(|word| match word.split_once('=') {
-        Some((keyword, value)) => (keyword, Some(value)),
-        None => (word, None),
-    }))
-}
-
-fn mail(arguments: &str, extended: bool) -> Result<Command<'_>, CommandError> {
-    let text = after_keyword(arguments, "FROM:")?;
-    let (reverse_path, rest) = ReversePath::parse(text).map_err(CommandError::ReversePath)?;
-    let syntax = CommandError::ReversePath(AddressError::Syntax);
-    let (mut size, mut body, mut auth) = (None, None, None);
-    for (keyword, value) in parameters(rest).ok_or(syntax)? {
-        let is = |name: &str| extended && keyword.eq_ignore_ascii_case(name);
-        let repeated = if is("SIZE") {
-            size.replace(size_value(value)?).is_some()
-        } else if is("BODY") {
-            body.replace(body_value(value)?).is_some()
-        } else if is("AUTH") {
-            auth.replace(auth_value(value)?).is_some()
-        } else {
-            return Err(CommandError::Parameter);
-        };
-        if repeated {
-            return Err(CommandError::Arguments);
-        }
-    }
-    let body = body.unwrap_or_default();
-    Ok(Command::Mail(MailCommand { reverse_path, size, body, auth }))
-}
-
-fn rcpt(arguments: &str) -> Result<Command<'_>, CommandError> {
-    let text = after_keyword(arguments, "TO:")?;
-    let (forward_path, rest) = ForwardPath::parse(text).map_err(|error| {
-        if asks_to_route(text) { CommandError::Routing } else { CommandError::ForwardPath(error) }
-    })?;
-    let syntax = CommandError::ForwardPath(AddressError::Syntax);
-    match parameters(rest).ok_or(syntax)?.next() {
-        None => Ok(Command::Rcpt(RcptCommand { forward_path })),
-        Some(_) => Err(CommandError::Parameter),
-    }
-}
-
-/// Whether something that is no address would have made an older server pass the message on:
-/// `user%other`, `other!user`, `"user@other"` without a domain, `user@other@here`.
-fn asks_to_route(path: &str) -> bool {
-    let path = path.split('>').next().unwrap_or(path);
-    path.contains(['%', '!', '"']) || path.matches('@').count() > 1
-}
-
-/// RFC 1870 section 4: up to twenty digits. More than 64 bits hold is larger than any limit.
-fn size_value(value: Option<&str>) -> Result<u64, CommandError> {
-    let digits = value.ok_or(CommandError::Arguments)?;
-    let digits_only = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits_only || !(1..=SIZE_DIGITS_MAX).contains(&digits.len()) {
-        return Err(CommandError::Arguments);
-    }
-    Ok(digits.parse().unwrap_or(u64::MAX))
-}
-
-fn body_value(value: Option<&str>) -> Result<BodyType, CommandError> {
-    match value {
-        Some(value) if value.eq_ignore_ascii_case("7BIT") => Ok(BodyType::SevenBit),
-        Some(value) if value.eq_ignore_ascii_case("8BITMIME") => Ok(BodyType::EightBitMime),
-        _ => Err(CommandError::Arguments),
-    }
-}
-
-/// RFC 4954 section 5: `<>` or a mailbox, as xtext (RFC 3461 section 4).
-fn auth_value(value: Option<&str>) -> Result<String, CommandError> {
-    let decoded = xtext(value.ok_or(CommandError::Arguments)?).ok_or(CommandError::Arguments)?;
-    match decoded.as_str() {
-        "<>" => Ok(String::new()),
-        "" => Err(CommandError::Arguments),
-        _ => Ok(decoded),
-    }
-}
-
-/// `+` and two upper-case hexadecimal digits stand for one octet; printable ASCII alone comes out.
-fn xtext(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = String::new();
-    while let Some(byte) = bytes.next() {
-        let octet = match byte {
-            b'+' => hex(bytes.next()?)? * 16 + hex(bytes.next()?)?,
-            b'=' => return None,
-            byte => byte,
-        };
-        if !matches!(octet, b' '..=b'~') {
-            return None;
-        }
-        decoded.push(char::from(octet));
-    }
-    Some(decoded)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::options::{Notify, Returned};
     use proptest::prelude::*;
 
+    const PLAIN: Dialect = Dialect { extended: false, utf8: false };
+    const EXTENDED: Dialect = Dialect { extended: true, utf8: false };
+
     fn mail_of(line: &str) -> MailCommand {
-        match parse(line.as_bytes(), true) {
+        match parse(line.as_bytes(), EXTENDED) {
             Ok(Command::Mail(mail)) => mail,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     fn error_of(line: &[u8]) -> u16 {
-        parse(line, true).expect_err(&line.escape_ascii().to_string()).reply().code()
+        parse(line, EXTENDED).expect_err(&line.escape_ascii().to_string()).reply().code()
     }
 
     #[test]
     fn verbs_and_keywords_in_any_case() {
-        assert_eq!(parse(b"eHlO x", false), Ok(Command::Ehlo("x")));
-        assert_eq!(parse(b"quit  ", false), Ok(Command::Quit));
-        assert_eq!(parse(b"get / HTTP/1.1", false), Ok(Command::Http));
+        assert_eq!(parse(b"eHlO x", PLAIN), Ok(Command::Ehlo("x")));
+        assert_eq!(parse(b"quit  ", PLAIN), Ok(Command::Quit));
+        assert_eq!(parse(b"get / HTTP/1.1", PLAIN), Ok(Command::Http));
         let mail = mail_of("mail from: <A@b> size=7 body=8bitmime auth=<>");
         assert_eq!((mail.size, mail.body), (Some(7), BodyType::EightBitMime));
         assert_eq!(mail.auth.as_deref(), Some(""));
         assert_eq!(mail_of("MAIL FROM:<> AUTH=e+3Df@x").auth.as_deref(), Some("e=f@x"));
         assert_eq!(mail_of("MAIL FROM:<> SIZE=99999999999999999999").size, Some(u64::MAX));
         let auth = Command::Auth { mechanism: "PLAIN", initial: Some("=") };
-        assert_eq!(parse(b"AUTH PLAIN =", false), Ok(auth));
+        assert_eq!(parse(b"AUTH PLAIN =", PLAIN), Ok(auth));
+    }
+
+    #[test]
+    fn options_stay_with_message_and_recipient() {
+        let mail = mail_of("MAIL FROM:<j\u{fc}@b> SMTPUTF8 ret=hdrs envid=Q+2B1 REQUIRETLS");
+        let expected = MailOptions {
+            utf8: true,
+            require_tls: true,
+            ret: Some(Returned::Headers),
+            envid: Some("Q+1".to_owned()),
+        };
+        assert_eq!((mail.options, mail.body), (expected, BodyType::SevenBit));
+        assert_eq!(mail_of("MAIL FROM:<a@b> BODY=BINARYMIME").body, BodyType::BinaryMime);
+        let line = "RCPT TO:<\u{fc}@b> NOTIFY=failure ORCPT=rfc822;x@y";
+        let utf8 = Dialect { utf8: true, ..EXTENDED };
+        let Ok(Command::Rcpt(rcpt)) = parse(line.as_bytes(), utf8) else { panic!("{line}") };
+        assert_eq!(rcpt.options.notify, Some(Notify::FAILURE));
+        assert_eq!(rcpt.options.orcpt.unwrap().address(), "x@y");
+        assert_eq!(error_of(line.as_bytes()), 553);
+        for (line, size, is_last) in [("BDAT 0 last", 0, true), ("bdat 86", 86, false)] {
+            let chunk = Chunk { size, is_last };
+            assert_eq!(parse(line.as_bytes(), PLAIN), Ok(Command::Bdat(chunk)));
+        }
     }
 
     #[test]
     fn each_error_has_its_reply() {
-        for line in ["", "LHLO x", "MAILFROM:<a@b>", "BDAT 3", "MAI", "\u{e4}"] {
+        for line in ["", "MAILFROM:<a@b>", "MAI", "\u{e4}"] {
             assert_eq!(error_of(line.as_bytes()), 500, "{line}");
         }
         for line in [
@@ -348,7 +293,22 @@ mod tests {
             "MAIL FROM:<a@b> SIZE=",
             "MAIL FROM:<a@b> SIZE=-1",
             "MAIL FROM:<a@b> SIZE=1 SIZE=1",
-            "MAIL FROM:<a@b> BODY=BINARYMIME",
+            "MAIL FROM:<a@b> BODY=9BIT",
+            "MAIL FROM:<a@b> RET=SOME",
+            "MAIL FROM:<a@b> ENVID=",
+            "MAIL FROM:<a@b> ENVID=a ENVID=b",
+            "MAIL FROM:<a@b> SMTPUTF8=1",
+            "MAIL FROM:<a@b> SMTPUTF8 SMTPUTF8",
+            "MAIL FROM:<a@b> REQUIRETLS=YES",
+            "RCPT TO:<a@b> NOTIFY",
+            "RCPT TO:<a@b> NOTIFY=NEVER,SUCCESS",
+            "RCPT TO:<a@b> ORCPT=a@b",
+            "BDAT",
+            "BDAT x",
+            "BDAT -1",
+            "BDAT 1 FIRST",
+            "BDAT 1 LAST LAST",
+            "BDAT 99999999999999999999999",
             "MAIL FROM:<a@b> AUTH=+4",
             "MAIL FROM:<a@b> AUTH",
             "RCPT TO:<>",
@@ -365,20 +325,21 @@ mod tests {
             assert_eq!(error_of(line.as_bytes()), 501, "{line}");
         }
         assert_eq!(error_of(b"NOOP \xff"), 501);
-        assert_eq!(error_of(b"MAIL FROM:<a@b> RET=FULL"), 555);
-        assert_eq!(error_of(b"RCPT TO:<a@b> NOTIFY=NEVER"), 555);
+        assert_eq!(error_of(b"MAIL FROM:<a@b> NOTIFY=NEVER"), 555);
+        assert_eq!(error_of(b"RCPT TO:<a@b> RET=FULL"), 555);
+        assert_eq!(parse(b"RCPT TO:<a@b> NOTIFY=NEVER", PLAIN), Err(CommandError::Parameter));
         assert_eq!(error_of("RCPT TO:<\u{e4}@b>".as_bytes()), 553);
-        assert_eq!(parse(b"MAIL FROM:<a@b> SIZE=1", false), Err(CommandError::Parameter));
+        assert_eq!(parse(b"MAIL FROM:<a@b> SIZE=1", PLAIN), Err(CommandError::Parameter));
     }
 
     proptest! {
         #[test]
         fn arbitrary_lines_never_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..80),
-            shaped in "(MAIL FROM:|RCPT TO:|AUTH |EHLO |VRFY )[ -~]{0,40}",
+            shaped in "(MAIL FROM:|RCPT TO:|AUTH |EHLO |VRFY |BDAT )[ -~]{0,40}",
         ) {
-            let _ = parse(&bytes, true);
-            let _ = parse(shaped.as_bytes(), true);
+            let _ = parse(&bytes, EXTENDED);
+            let _ = parse(shaped.as_bytes(), EXTENDED);
         }
     }
 }

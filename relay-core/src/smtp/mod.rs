@@ -9,16 +9,19 @@ pub mod client;
 pub mod command;
 pub mod envelope;
 pub mod framing;
+pub mod options;
 pub mod received;
 pub mod reply;
 pub mod session;
+pub mod xtext;
 
 pub use address::{AddressError, Domain, ForwardPath, Mailbox, Path, ReversePath, RoutingTrick};
-pub use command::{BodyType, MailCommand, RcptCommand};
+pub use command::{BodyType, Chunk, MailCommand, RcptCommand};
 pub use envelope::{Envelope, Helo, TlsInfo};
+pub use options::{MailOptions, Notify, OriginalRecipient, RcptOptions, Returned};
 pub use received::{ReceivedField, rfc5322_date};
 pub use reply::Reply;
 pub use session::{
-    AbortReason, Answer, AuthMode, AuthRefusal, Effect, NewlinePlace, PlainCredentials, Session,
-    SessionEvent, SessionSettings, TlsMode, Verdict,
+    AbortReason, Answer, AuthMode, AuthRefusal, Effect, HeaderEnd, NewlinePlace, PlainCredentials,
+    Session, SessionEvent, SessionSettings, TlsMode, Verdict,
 };

@@ -2,13 +2,16 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+
 use super::{
     AddressError, DOMAIN_MAX, Domain, LABEL_MAX, LOCAL_PART_MAX, Mailbox, Path, ROUTE_MAX,
 };
 
-/// RFC 5322 section 3.2.3 `atext`.
+/// RFC 5322 section 3.2.3 `atext`, and beyond ASCII RFC 6531 section 3.3.
 fn is_atext(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte) || !byte.is_ascii()
 }
 
 /// RFC 5321 section 4.1.2 `Dot-string`: what needs no quotes.
@@ -16,19 +19,16 @@ pub(super) fn is_dot_string(local: &str) -> bool {
     local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atext))
 }
 
-/// A cursor over the ASCII text of one path. `at` counts octets from the start of `bytes`.
+/// A cursor over the text of one path. `at` counts octets from its start, and stands between
+/// characters: all octets beyond ASCII are taken alike.
 pub(super) struct Scanner<'a> {
-    bytes: &'a [u8],
+    text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, AddressError> {
-        if text.is_ascii() {
-            Ok(Self { bytes: text.as_bytes(), at: 0 })
-        } else {
-            Err(AddressError::NotAscii)
-        }
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
     }
 
     /// Octets read so far.
@@ -36,11 +36,11 @@ impl<'a> Scanner<'a> {
         self.at
     }
 
-    /// Past the opening angle bracket, with the text that `at` counts in.
-    pub(super) fn open_path(text: &'a str) -> Result<(Self, &'a str), AddressError> {
-        let mut scanner = Self::new(text)?;
+    /// Past the opening angle bracket.
+    pub(super) fn open_path(text: &'a str) -> Result<Self, AddressError> {
+        let mut scanner = Self::new(text);
         scanner.expect(b'<')?;
-        Ok((scanner, text))
+        Ok(scanner)
     }
 
     /// `[ A-d-l ":" ] Mailbox ">"`
@@ -70,6 +70,10 @@ impl<'a> Scanner<'a> {
         if local.len() > LOCAL_PART_MAX {
             return Err(AddressError::TooLong);
         }
+        // Those of ASCII are not in the grammar; beyond it there are more (U+0080 to U+009F).
+        if local.contains(char::is_control) {
+            return Err(AddressError::Syntax);
+        }
         self.expect(b'@')?;
         Ok(Mailbox { local, domain: self.domain()? })
     }
@@ -82,20 +86,23 @@ impl<'a> Scanner<'a> {
     /// `DQUOTE *QcontentSMTP DQUOTE`, unquoted.
     fn quoted_string(&mut self) -> Result<String, AddressError> {
         self.expect(b'"')?;
-        let mut local = String::new();
+        let mut local = Vec::new();
         loop {
             let byte = match self.next()? {
-                b'"' => return Ok(local),
-                b'\\' => self.next()?,
+                b'"' => return String::from_utf8(local).map_err(|_| AddressError::Syntax),
+                // A `quoted-pair` is of ASCII alone.
+                b'\\' => self.next().and_then(|byte| {
+                    if byte.is_ascii() { Ok(byte) } else { Err(AddressError::Syntax) }
+                })?,
                 byte => byte,
             };
-            if !matches!(byte, b' '..=b'~') {
+            if !matches!(byte, b' '..=b'~' | 0x80..) {
                 return Err(AddressError::Syntax);
             }
             if local.len() > LOCAL_PART_MAX {
                 return Err(AddressError::TooLong);
             }
-            local.push(char::from(byte));
+            local.push(byte);
         }
     }
 
@@ -103,7 +110,11 @@ impl<'a> Scanner<'a> {
         if self.take(b'[') {
             return self.literal();
         }
-        let name = self.run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+        let name =
+            self.run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | 0x80..));
+        if !name.is_ascii() {
+            return u_labels(name);
+        }
         // The root's own label: the same name to DNS, and to policy it must be no other.
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.len() > DOMAIN_MAX || name.split('.').any(|label| label.len() > LABEL_MAX) {
@@ -135,14 +146,14 @@ impl<'a> Scanner<'a> {
     }
 
     fn run(&mut self, accept: impl Fn(u8) -> bool) -> &'a str {
-        let rest = &self.bytes[self.at..];
-        let length = rest.iter().position(|&byte| !accept(byte)).unwrap_or(rest.len());
+        let rest = &self.text[self.at..];
+        let length = rest.bytes().position(|byte| !accept(byte)).unwrap_or(rest.len());
         self.at += length;
-        std::str::from_utf8(&rest[..length]).expect("the scanner holds ASCII alone")
+        &rest[..length]
     }
 
     fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
+        self.text.as_bytes().get(self.at).copied()
     }
 
     fn next(&mut self) -> Result<u8, AddressError> {
@@ -162,6 +173,19 @@ impl<'a> Scanner<'a> {
     }
 
     pub(super) fn end(&self) -> Result<(), AddressError> {
-        if self.at == self.bytes.len() { Ok(()) } else { Err(AddressError::Syntax) }
+        if self.at == self.text.len() { Ok(()) } else { Err(AddressError::Syntax) }
     }
+}
+
+/// A name with labels beyond ASCII, as DNS and policy know it (RFC 6531 section 3.2, UTS 46).
+fn u_labels(name: &str) -> Result<Domain, AddressError> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // A character of a U-label is at least one of its A-label.
+    if name.chars().count() > DOMAIN_MAX {
+        return Err(AddressError::TooLong);
+    }
+    Uts46::new()
+        .to_ascii(name.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
+        .map(|name| Domain::Name(name.into_owned()))
+        .map_err(|_| AddressError::Syntax)
 }

@@ -31,7 +31,7 @@ impl Session {
         if self.account.is_some() {
             return self.error(Reply::new(503, (5, 5, 1), "Already authenticated"));
         }
-        if self.transaction.is_some() {
+        if self.transaction.is_some() || self.incoming.is_some() {
             return self.error(Reply::new(503, (5, 5, 1), "AUTH not during a mail transaction"));
         }
         if !mechanism.eq_ignore_ascii_case("PLAIN") {

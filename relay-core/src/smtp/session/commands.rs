@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::{AuthMode, Effect, NewlinePlace, Phase, Question, Session, SessionEvent, TlsMode};
-use crate::smtp::command::{self, Command, CommandError};
+use super::{
+    AbortReason, AuthMode, Effect, NewlinePlace, Phase, Question, Session, SessionEvent, TlsMode,
+};
+use crate::smtp::command::{self, Command, CommandError, Dialect};
 use crate::smtp::envelope::{Helo, TlsInfo};
 use crate::smtp::framing::Line;
 use crate::smtp::reply::Reply;
@@ -25,13 +27,14 @@ impl Session {
         self.clock.command_begins(now);
         match line {
             Line::Complete(line) => {
-                let extended = self.helo.as_ref().is_some_and(|helo| helo.extended);
-                match command::parse(&line, extended) {
-                    Ok(command) => self.on_command(command),
+                match command::parse(&line, self.dialect()) {
+                    Ok(command) => self.on_command(command, now),
                     Err(error @ CommandError::Routing) => {
                         self.event(SessionEvent::RoutingTrick);
                         self.refuse(error.reply());
                     }
+                    // The content that follows must not be taken for commands.
+                    Err(error @ CommandError::Chunk) => self.reply_and_close(error.reply()),
                     Err(error) => self.error(error.reply()),
                 }
             }
@@ -55,18 +58,30 @@ impl Session {
         }
     }
 
-    fn on_command(&mut self, command: Command<'_>) {
-        self.note_pipelining(&command);
+    fn dialect(&self) -> Dialect {
+        Dialect {
+            extended: self.helo.as_ref().is_some_and(|helo| helo.extended),
+            utf8: self.transaction.as_ref().is_some_and(|open| open.mail.options.utf8),
+        }
+    }
+
+    fn on_command(&mut self, command: Command<'_>, now: Instant) {
+        if self.spoke_too_soon(&command) {
+            let text = "You must wait for the reply before you send more";
+            return self.reply_and_close(Reply::new(554, (5, 5, 0), text));
+        }
         match command {
-            Command::Ehlo(name) => self.on_hello(name, true),
-            Command::Helo(name) => self.on_hello(name, false),
+            Command::Ehlo(name) => self.on_hello(name, true, false),
+            Command::Helo(name) => self.on_hello(name, false, false),
+            Command::Lhlo(name) => self.on_hello(name, true, true),
             Command::StartTls => self.on_starttls(),
             Command::Auth { mechanism, initial } => self.on_auth(mechanism, initial),
             Command::Mail(mail) => self.on_mail(mail),
             Command::Rcpt(rcpt) => self.on_rcpt(rcpt),
             Command::Data => self.on_data(),
+            Command::Bdat(chunk) => self.on_bdat(chunk, now),
             Command::Rset => {
-                self.transaction = None;
+                self.reset_transaction();
                 self.idle(Reply::new(250, (2, 0, 0), "Ok"));
             }
             Command::Noop => self.idle(Reply::new(250, (2, 0, 0), "Ok")),
@@ -77,10 +92,13 @@ impl Session {
             }
             Command::Expn => self.idle(Reply::new(502, (5, 5, 1), "EXPN is not implemented")),
             Command::Help => {
-                let text = "EHLO HELO STARTTLS AUTH MAIL RCPT DATA RSET NOOP VRFY QUIT";
+                let text = "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT";
                 self.idle(Reply::new(214, (2, 0, 0), text));
             }
-            Command::Quit => self.reply_and_close(Reply::new(221, (2, 0, 0), "Bye")),
+            Command::Quit => {
+                self.reset_transaction();
+                self.reply_and_close(Reply::new(221, (2, 0, 0), "Bye"));
+            }
             Command::Http => {
                 self.event(SessionEvent::Http);
                 self.reply_and_close(Reply::new(554, (5, 5, 0), "This is SMTP, not HTTP"));
@@ -89,16 +107,29 @@ impl Session {
     }
 
     /// RFC 2920 section 3.1: these commands end a group, as their replies decide what may follow;
-    /// and before EHLO's reply no group was offered at all.
-    fn note_pipelining(&mut self, command: &Command<'_>) {
+    /// and before EHLO's reply no group was offered at all. Whether this client did not wait, and is
+    /// refused for it.
+    fn spoke_too_soon(&mut self, command: &Command<'_>) -> bool {
         let ends_group = match command {
-            Command::Ehlo(_) | Command::Helo(_) | Command::Data | Command::Auth { .. } => true,
+            Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_) => true,
+            Command::Data | Command::Auth { .. } => true,
+            // Each has its own reply to what follows it.
+            Command::StartTls | Command::Http => false,
             _ => !self.helo.as_ref().is_some_and(|helo| helo.extended),
         };
-        if ends_group && !self.framing.is_empty() && !self.pipelining_reported {
+        let too_soon = ends_group && !self.framing.is_empty();
+        if too_soon && !self.pipelining_reported {
             self.pipelining_reported = true;
             self.event(SessionEvent::UnauthorisedPipelining);
         }
+        too_soon && self.settings.enforce_sync
+    }
+
+    /// What MAIL, RCPT and BDAT have built up is given up.
+    fn reset_transaction(&mut self) {
+        self.transaction = None;
+        self.chunks_refused = false;
+        self.abort_message(AbortReason::Reset);
     }
 
     /// A reply to a command that moves nothing; a flood of them counts as errors.
@@ -112,24 +143,46 @@ impl Session {
     }
 
     /// RFC 5321 section 4.1.4: EHLO clears buffers like RSET.
-    fn on_hello(&mut self, name: &str, extended: bool) {
-        self.transaction = None;
+    /// In LMTP there is LHLO instead (RFC 2033 section 4.1).
+    fn on_hello(&mut self, name: &str, extended: bool, lmtp: bool) {
+        if lmtp != self.settings.lmtp {
+            let text = if lmtp { "This is SMTP: say EHLO" } else { "This is LMTP: say LHLO" };
+            return self.error(Reply::new(500, (5, 5, 1), text));
+        }
+        self.reset_transaction();
         self.helo = Some(Helo { name: name.to_owned(), extended });
         let mut reply = Reply::plain(250, self.settings.hostname.clone());
         if extended {
-            reply = reply
-                .line(format!("SIZE {}", self.settings.message_size_max))
-                .line("8BITMIME")
-                .line("PIPELINING")
-                .line("ENHANCEDSTATUSCODES");
-            if self.tls.is_none() && self.settings.tls != TlsMode::Off {
-                reply = reply.line("STARTTLS");
-            }
-            if self.tls.is_some() && self.settings.auth != AuthMode::Off && self.account.is_none() {
-                reply = reply.line("AUTH PLAIN");
-            }
+            reply = self.offers(reply);
         }
         self.idle(reply);
+    }
+
+    /// The extensions, as they are on offer now.
+    fn offers(&self, mut reply: Reply) -> Reply {
+        let settings = &self.settings;
+        reply = reply
+            .line(format!("SIZE {}", settings.message_size_max))
+            .line("8BITMIME")
+            .line("PIPELINING")
+            .line("ENHANCEDSTATUSCODES")
+            .line("SMTPUTF8")
+            .line("CHUNKING");
+        if settings.binary_mime {
+            reply = reply.line("BINARYMIME");
+        }
+        let (mails, recipients) = (settings.messages_max, settings.recipients_max);
+        reply = reply.line("DSN").line(format!("LIMITS MAILMAX={mails} RCPTMAX={recipients}"));
+        if self.tls.is_some() && settings.require_tls {
+            reply = reply.line("REQUIRETLS");
+        }
+        if self.tls.is_none() && settings.tls != TlsMode::Off {
+            reply = reply.line("STARTTLS");
+        }
+        if self.tls.is_some() && settings.auth != AuthMode::Off && self.account.is_none() {
+            reply = reply.line("AUTH PLAIN");
+        }
+        reply
     }
 
     /// RFC 3207.
@@ -159,7 +212,7 @@ impl Session {
         self.framing.clear();
         self.helo = None;
         self.account = None;
-        self.transaction = None;
+        self.reset_transaction();
         self.tls = Some(info);
         debug_assert!(matches!(self.phase, Phase::Command));
     }

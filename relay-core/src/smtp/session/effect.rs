@@ -25,8 +25,11 @@ pub enum Effect {
     StartTls,
     /// Open a place for the message. Answer with [`Answer::MessageOpened`].
     BeginMessage(Envelope),
-    /// Content to append: exact but for dot-stuffing, with CRLF lines alone.
+    /// Content to append: exact but for dot-stuffing, with CRLF lines alone, unless the body type
+    /// is BINARYMIME.
     Body(Bytes),
+    /// The header section ends here, before its empty line; only where there is something to say.
+    HeaderEnd(HeaderEnd),
     /// The message is complete: make it durable. Answer with [`Answer::Stored`].
     EndMessage,
     /// Drop the message that is open: nothing of it may stay.
@@ -95,6 +98,17 @@ impl fmt::Debug for PlainCredentials {
     }
 }
 
+/// What is to be known, or done, at the end of a header section.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeaderEnd {
+    /// MAIL said SMTPUTF8, and there are fields in UTF-8: only a hop that offers it may have them.
+    pub utf8: bool,
+    /// A submission without Date: append one (RFC 6409 section 8.1).
+    pub lacks_date: bool,
+    /// A submission without Message-ID: append one (RFC 6409 section 8.3).
+    pub lacks_message_id: bool,
+}
+
 /// Why an open message is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AbortReason {
@@ -108,6 +122,10 @@ pub enum AbortReason {
     HeaderTooLarge,
     /// Too many Received fields.
     Loop,
+    /// Parts inside parts, more than permitted.
+    TooDeep,
+    /// The client gave it up between two chunks: RSET, EHLO, QUIT.
+    Reset,
     /// The connection ended before the message did.
     PeerClosed,
     /// The deadline passed.
@@ -153,6 +171,8 @@ pub enum SessionEvent {
     TooManyRefusals,
     /// A deadline passed.
     TimedOut,
+    /// More octets in one session than permitted.
+    TooManyOctets,
     /// The driver's answer does not fit what was asked: a defect of this program.
     AnswerMismatch,
 }

@@ -7,11 +7,14 @@
 //! buffer then never holds more than one read beyond an unfinished line.
 
 mod auth;
+mod chunks;
 mod clock;
 mod commands;
 mod data;
 mod effect;
 mod header;
+mod message;
+mod mime;
 mod settings;
 mod transaction;
 
@@ -22,15 +25,16 @@ use std::time::Instant;
 use bytes::Bytes;
 
 pub use effect::{
-    AbortReason, Answer, AuthRefusal, Effect, NewlinePlace, PlainCredentials, SessionEvent, Verdict,
+    AbortReason, Answer, AuthRefusal, Effect, HeaderEnd, NewlinePlace, PlainCredentials,
+    SessionEvent, Verdict,
 };
 pub use settings::{AuthMode, SessionSettings, TlsMode};
 
 use self::clock::Clock;
-use self::data::Incoming;
+use self::message::{Incoming, Opening};
 use self::transaction::Transaction;
 use super::address::ForwardPath;
-use super::command::MailCommand;
+use super::command::{BodyType, Chunk, MailCommand};
 use super::envelope::{Helo, TlsInfo};
 use super::framing::Framing;
 use super::reply::Reply;
@@ -47,8 +51,12 @@ enum Phase {
     Command,
     /// The line that answers a 334 is due.
     AuthLine,
-    /// Content is due.
-    Content(Incoming),
+    /// Content is due, to its end of data.
+    Content,
+    /// A chunk of content is due.
+    Chunk(Chunk),
+    /// A chunk is due that nobody wants; then this reply, which may count as an error.
+    SkippedChunk { reply: Reply, is_error: bool },
     /// An answer of the driver is due.
     Asked(Question),
     /// Nothing is due any more.
@@ -63,7 +71,11 @@ enum Question {
     /// The name that the client gave.
     Authentication(String),
     Tls,
-    Open,
+    Open {
+        opening: Opening,
+        body: BodyType,
+        utf8: bool,
+    },
     Store,
 }
 
@@ -79,6 +91,13 @@ pub struct Session {
     helo: Option<Helo>,
     account: Option<String>,
     transaction: Option<Transaction>,
+    /// The message on its way in: from the answer to [`Effect::BeginMessage`] to its end.
+    incoming: Option<Incoming>,
+    /// Replies due at its end.
+    final_replies: usize,
+    /// A chunk was refused, and the client may have sent others behind it.
+    chunks_refused: bool,
+    octets: u64,
     messages: usize,
     errors: u32,
     refusals: u32,
@@ -101,6 +120,10 @@ impl Session {
             helo: None,
             account: None,
             transaction: None,
+            incoming: None,
+            final_replies: 1,
+            chunks_refused: false,
+            octets: 0,
             messages: 0,
             errors: 0,
             refusals: 0,
@@ -116,7 +139,8 @@ impl Session {
     /// session; a driver that waits with the banner learns who does not (RFC 5321 section 3.1).
     pub fn greet(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Banner) {
-            let banner = format!("{} ESMTP Postern", self.settings.hostname);
+            let protocol = if self.settings.lmtp { "LMTP" } else { "ESMTP" };
+            let banner = format!("{} {protocol} Postern", self.settings.hostname);
             self.reply(Reply::plain(220, banner));
             self.await_command(now);
         }
@@ -146,6 +170,12 @@ impl Session {
                 self.close();
             }
             _ => {
+                self.octets = self.octets.saturating_add(bytes.len() as u64);
+                if self.octets > self.settings.session_bytes_max {
+                    self.event(SessionEvent::TooManyOctets);
+                    let text = "Too much data in one session";
+                    return self.reply_and_close(Reply::new(421, (4, 7, 0), text));
+                }
                 self.clock.octets(bytes.len(), now);
                 self.framing.push(bytes);
             }
@@ -159,13 +189,17 @@ impl Session {
                 return Some(effect);
             }
             let progress = match self.phase {
-                Phase::Command | Phase::AuthLine if self.shutting_down => {
+                // A message that comes in chunks comes to its end.
+                Phase::Command | Phase::AuthLine
+                    if self.shutting_down && self.incoming.is_none() =>
+                {
                     self.reply_and_close(shutting_down());
                     true
                 }
                 Phase::Command => self.next_command(now),
                 Phase::AuthLine => self.next_auth_line(now),
-                Phase::Content(_) => self.next_content(now),
+                Phase::Content => self.next_content(now),
+                Phase::Chunk(_) | Phase::SkippedChunk { .. } => self.next_chunk(now),
                 Phase::Banner | Phase::Asked(_) | Phase::Closed => false,
             };
             if !progress {
@@ -206,7 +240,9 @@ impl Session {
                 self.on_authenticated(name, result);
             }
             (Question::Tls, Answer::TlsStarted(info)) => self.on_tls_started(info),
-            (Question::Open, Answer::MessageOpened(result)) => self.on_opened(result, now),
+            (Question::Open { opening, body, utf8 }, Answer::MessageOpened(result)) => {
+                self.on_opened((opening, body, utf8), result, now);
+            }
             (Question::Store, Answer::Stored(result)) => self.on_stored(result),
             _ => self.mismatch(),
         }
@@ -290,6 +326,7 @@ impl Session {
     }
 
     fn close(&mut self) {
+        self.abort_message(AbortReason::PeerClosed);
         self.phase = Phase::Closed;
         self.framing.clear();
         self.transaction = None;

@@ -5,14 +5,18 @@ use proptest::prelude::*;
 use super::*;
 use crate::smtp::command::BodyType;
 use crate::smtp::envelope::Envelope;
+use crate::smtp::framing::BareNewlines;
+use crate::smtp::options::MailOptions;
 
 #[expect(clippy::disallowed_methods, reason = "there is no other way to an Instant to count from")]
 fn start() -> Instant {
     Instant::now()
 }
 
+/// Dialogues here come in one piece: whether a client waited is another matter.
 fn settings() -> SessionSettings {
-    SessionSettings { hostname: "mx.example".to_owned(), ..SessionSettings::default() }
+    let hostname = "mx.example".to_owned();
+    SessionSettings { hostname, enforce_sync: false, ..SessionSettings::default() }
 }
 
 fn session(settings: SessionSettings) -> (Session, Instant) {
@@ -95,6 +99,8 @@ fn the_envelope_carries_what_was_said() {
         reverse_path,
         declared_size: Some(5),
         body: BodyType::EightBitMime,
+        lmtp: false,
+        options: MailOptions::default(),
         recipients: vec![path, ForwardPath::Postmaster],
     };
     assert_eq!(expected.protocol(), "ESMTPSA");
@@ -240,6 +246,7 @@ fn normal(effects: Vec<Effect>) -> Vec<String> {
     for effect in effects {
         match effect {
             Effect::Body(bytes) => body.extend_from_slice(&bytes),
+            Effect::HeaderEnd(end) => body.extend_from_slice(format!("{end:?}").as_bytes()),
             // Whether more had come already is a matter of how it was cut.
             Effect::Event(SessionEvent::UnauthorisedPipelining) => {}
             Effect::EndMessage => {
@@ -268,6 +275,7 @@ fn tight() -> SessionSettings {
         header_bytes_max: 100,
         header_lines_max: 5,
         received_max: 2,
+        mime_depth_max: 2,
         ..settings()
     }
 }
@@ -281,6 +289,15 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "MAIL FROM:<>\r\n",
         "RCPT TO:<c@d>\r\n",
         "DATA\r\n",
+        "BDAT 0\r\n",
+        "BDAT 3 LAST\r\nabc",
+        "BDAT 7\r\nX: y\r\n\r",
+        "BDAT 9\r\ntext\r\n.\r\n",
+        "BDAT 400\r\n",
+        "BDAT 0 LAST\r\n",
+        "BDAT\r\n",
+        "MAIL FROM:<a@b> BODY=BINARYMIME\r\n",
+        "Content-Type: message/rfc822\r\n\r\n",
         "RSET\r\n",
         "NOOP\r\n",
         "AUTH PLAIN\r\n",
@@ -309,13 +326,29 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }
 
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes.splice(at..at + from.len(), to.iter().copied());
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn chunks_do_not_matter(bytes in stream(), chunk in 1_usize..20) {
+    fn chunks_do_not_matter(
+        bytes in stream(), chunk in 1_usize..20, modes in any::<(bool, bool, bool)>(),
+    ) {
+        let (lmtp, normalize, submission) = modes;
+        let bare_newlines = if normalize { BareNewlines::Normalize } else { BareNewlines::Reject };
+        let settings = SessionSettings {
+            lmtp, bare_newlines, submission, binary_mime: normalize, ..tight()
+        };
+        let bytes = if lmtp { replace(&bytes, b"EHLO", b"LHLO") } else { bytes };
         let run = |chunk: usize| {
-            let (mut session, now) = session(tight());
+            let (mut session, now) = session(settings.clone());
             let mut found = Vec::new();
             for part in bytes.chunks(chunk) {
                 found.extend(effects(&mut session, part, now, |_| false));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::smtp::framing::BareNewlines;
+
 /// Whether STARTTLS is offered, and whether mail is taken without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
@@ -33,6 +35,19 @@ pub struct SessionSettings {
     pub tls: TlsMode,
     /// AUTH.
     pub auth: AuthMode,
+    /// LMTP (RFC 2033) instead of SMTP.
+    pub lmtp: bool,
+    /// Everything that comes is a submission (RFC 6409), as what comes from an account always is:
+    /// Date and Message-ID are added where they are missing.
+    pub submission: bool,
+    /// Bare CR and LF in message content: refused or normalised.
+    pub bare_newlines: BareNewlines,
+    /// BINARYMIME (RFC 3030) is offered: only for next hops that take it, as nothing is converted.
+    pub binary_mime: bool,
+    /// REQUIRETLS (RFC 8689) is offered, inside TLS.
+    pub require_tls: bool,
+    /// Clients that do not wait where they must (RFC 2920 section 3.1) are refused, not only told of.
+    pub enforce_sync: bool,
     /// Largest message in octets, dots taken away. Announced with SIZE.
     pub message_size_max: u64,
     /// Most accepted recipients of one message.
@@ -58,6 +73,10 @@ pub struct SessionSettings {
     pub header_lines_max: usize,
     /// Most Received fields: one more is a loop (RFC 5321 section 6.3).
     pub received_max: usize,
+    /// Most levels of parts inside parts, messages inside messages included.
+    pub mime_depth_max: usize,
+    /// Most octets that a client may send in one session.
+    pub session_bytes_max: u64,
     /// For a whole command, from the reply to the one before (RFC 5321 section 4.5.3.2.7).
     pub command_timeout: Duration,
     /// For the next octets of content.
@@ -75,6 +94,12 @@ impl Default for SessionSettings {
             hostname: "localhost".to_owned(),
             tls: TlsMode::Offer,
             auth: AuthMode::Off,
+            lmtp: false,
+            submission: false,
+            bare_newlines: BareNewlines::Reject,
+            binary_mime: false,
+            require_tls: false,
+            enforce_sync: true,
             message_size_max: 50 * 1024 * 1024,
             recipients_max: 100,
             messages_max: 20,
@@ -87,6 +112,8 @@ impl Default for SessionSettings {
             header_bytes_max: 256 * 1024,
             header_lines_max: 4096,
             received_max: 50,
+            mime_depth_max: 100,
+            session_bytes_max: 2 * 1024 * 1024 * 1024,
             command_timeout: Duration::from_secs(5 * 60),
             data_timeout: Duration::from_secs(3 * 60),
             data_rate_min: 1024,

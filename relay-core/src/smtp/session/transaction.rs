@@ -3,7 +3,7 @@
 use super::commands::hello_first;
 use super::{AuthMode, Effect, Question, Session, TlsMode, Verdict};
 use crate::smtp::address::ForwardPath;
-use crate::smtp::command::{MailCommand, RcptCommand};
+use crate::smtp::command::{BodyType, MailCommand, RcptCommand};
 use crate::smtp::reply::Reply;
 
 /// Recipients beyond the limit, as a multiple of it, that are refused without counting as errors.
@@ -32,7 +32,7 @@ impl Session {
         if self.settings.auth == AuthMode::Require && self.account.is_none() {
             return self.error(Reply::new(530, (5, 7, 0), "Authentication required"));
         }
-        if self.transaction.is_some() {
+        if self.transaction.is_some() || self.incoming.is_some() {
             return self.error(Reply::new(503, (5, 5, 1), "MAIL was given already"));
         }
         // RFC 5321 section 4.2.1: 421 ends the session, and the client comes back for the rest.
@@ -44,6 +44,13 @@ impl Session {
         if mail.auth.is_some() && self.settings.auth == AuthMode::Off {
             return self.error(Reply::new(555, (5, 5, 4), "Parameter not recognized"));
         }
+        // RFC 3030 section 3, RFC 8689 section 4.1: what is not on offer cannot be asked for.
+        if mail.body == BodyType::BinaryMime && !self.settings.binary_mime {
+            return self.error(Reply::new(501, (5, 5, 4), "BODY=BINARYMIME is not offered"));
+        }
+        if mail.options.require_tls && !(self.settings.require_tls && self.tls.is_some()) {
+            return self.error(Reply::new(555, (5, 5, 4), "REQUIRETLS is not offered here"));
+        }
         // RFC 1870 section 6.1.
         if mail.size.is_some_and(|size| size > self.settings.message_size_max) {
             return self.reply(too_large());
@@ -54,6 +61,7 @@ impl Session {
     pub(super) fn on_mail_verdict(&mut self, mail: MailCommand, verdict: Verdict) {
         match verdict {
             Verdict::Accept => {
+                self.chunks_refused = false;
                 self.transaction = Some(Transaction { mail, recipients: Vec::new(), excess: 0 });
                 self.reply(Reply::new(250, (2, 1, 0), "Sender ok"));
             }

@@ -1,0 +1,332 @@
+//! Watches how deeply the parts of a message are nested (RFC 2046 section 5), as it streams by.
+//!
+//! Whoever takes a message apart needs memory, and often stack, for each level: a limit here spares
+//! the hosts behind. Only what bears on the depth is read: boundaries, and the Content-Type of parts.
+
+use memchr::memchr;
+
+/// Octets of a line, and of a field with its folded lines, that are looked at: a boundary has at
+/// most 70 (RFC 2046 section 5.1.1).
+const LINE_MAX: usize = 2048;
+/// Longest delimiter: `--`, the boundary, `--`, and white space that a gateway may have added.
+const DELIMITER_MAX: usize = 2 + 70 + 2 + 30;
+
+/// What a Content-Type says about parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum MediaType {
+    /// `multipart/…`, with this boundary.
+    Multipart(Vec<u8>),
+    /// `message/rfc822` or `message/global`: a whole message inside.
+    Message,
+    /// Anything else, and what cannot be understood.
+    Leaf,
+}
+
+impl MediaType {
+    /// Reads the value of the field, folded or not.
+    pub(super) fn parse(value: &[u8]) -> Self {
+        let end = memchr(b';', value).unwrap_or(value.len());
+        let kind = value[..end].trim_ascii().to_ascii_lowercase();
+        if kind == b"message/rfc822" || kind == b"message/global" {
+            return Self::Message;
+        }
+        if !kind.starts_with(b"multipart/") {
+            return Self::Leaf;
+        }
+        boundary(&value[end..]).map_or(Self::Leaf, Self::Multipart)
+    }
+}
+
+/// The parameter `boundary` among `;name=value` and `;name="value"`.
+fn boundary(mut parameters: &[u8]) -> Option<Vec<u8>> {
+    while let Some(rest) = parameters.strip_prefix(b";") {
+        let equals = memchr(b'=', rest)?;
+        let name = rest[..equals].trim_ascii();
+        let value = rest[equals + 1..].trim_ascii_start();
+        let (text, behind) = match value.strip_prefix(b"\"") {
+            Some(quoted) => unquote(quoted)?,
+            None => {
+                let end = memchr(b';', value).unwrap_or(value.len());
+                (value[..end].trim_ascii().to_vec(), &value[end..])
+            }
+        };
+        if name.eq_ignore_ascii_case(b"boundary") {
+            return (!text.is_empty()).then_some(text);
+        }
+        parameters = &behind[memchr(b';', behind)?..];
+    }
+    None
+}
+
+/// A quoted-string behind its opening quote, and what follows it.
+fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut text = Vec::new();
+    let mut bytes = quoted.iter().enumerate();
+    while let Some((at, &byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some((text, &quoted[at + 1..])),
+            b'\\' => text.push(*bytes.next()?.1),
+            b'\r' | b'\n' => {}
+            byte => text.push(byte),
+        }
+    }
+    None
+}
+
+/// A multipart that is open.
+#[derive(Debug)]
+struct Level {
+    boundary: Vec<u8>,
+    /// The depth of its parts.
+    depth: usize,
+}
+
+/// What the next line belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Body,
+    Header,
+}
+
+/// Reads content from the end of the header section on.
+#[derive(Debug)]
+pub(super) struct MimeWatch {
+    depth_max: usize,
+    depth: usize,
+    levels: Vec<Level>,
+    place: Place,
+    /// The present line, as far as it is of interest.
+    line: Vec<u8>,
+    /// The rest of the present line is not.
+    skips_line: bool,
+    /// The value of Content-Type of the present part, and whether the present field adds to it.
+    content_type: Vec<u8>,
+    in_content_type: bool,
+}
+
+/// Parts inside parts beyond the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooDeep;
+
+impl MimeWatch {
+    /// `None` for a message without parts.
+    pub(super) fn of(media_type: MediaType, depth_max: usize) -> Result<Option<Self>, TooDeep> {
+        if media_type == MediaType::Leaf {
+            return Ok(None);
+        }
+        let mut watch = Self {
+            depth_max,
+            depth: 0,
+            levels: Vec::new(),
+            place: Place::Body,
+            line: Vec::new(),
+            skips_line: false,
+            content_type: Vec::new(),
+            in_content_type: false,
+        };
+        watch.enter(media_type)?;
+        // A message inside begins behind the empty line that is still to come.
+        watch.skips_line = true;
+        Ok(Some(watch))
+    }
+
+    /// The next piece of content, cut anywhere.
+    pub(super) fn feed(&mut self, mut piece: &[u8]) -> Result<(), TooDeep> {
+        while !piece.is_empty() {
+            let end = memchr(b'\n', piece);
+            let length = end.map_or(piece.len(), |at| at + 1);
+            if !self.skips_line {
+                self.look(&piece[..length]);
+            }
+            if end.is_some() {
+                if !std::mem::take(&mut self.skips_line) {
+                    self.whole_line()?;
+                }
+                self.line.clear();
+            }
+            piece = &piece[length..];
+        }
+        Ok(())
+    }
+
+    /// Keeps as much of the line as it takes to know what it is.
+    fn look(&mut self, piece: &[u8]) {
+        let max = if self.place == Place::Body { DELIMITER_MAX } else { LINE_MAX };
+        let room = max.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+        let is_text = self.place == Place::Body
+            && !(self.line.starts_with(b"--") || b"--".starts_with(&self.line));
+        self.skips_line = is_text || (self.place == Place::Body && piece.len() > room);
+    }
+
+    fn whole_line(&mut self) -> Result<(), TooDeep> {
+        let line = std::mem::take(&mut self.line);
+        let text = line.trim_ascii_end();
+        if text.starts_with(b"--") && self.delimiter(text) {
+            return Ok(());
+        }
+        if self.place == Place::Header {
+            match line.first() {
+                _ if text.is_empty() => {
+                    let media_type = MediaType::parse(&std::mem::take(&mut self.content_type));
+                    self.place = Place::Body;
+                    self.enter(media_type)?;
+                }
+                Some(b' ' | b'\t') if self.in_content_type => self.keep(&line),
+                Some(b' ' | b'\t') => {}
+                _ => self.field(&line),
+            }
+        }
+        Ok(())
+    }
+
+    fn field(&mut self, line: &[u8]) {
+        let Some(colon) = memchr(b':', line) else {
+            // No header after all: what cannot be read has no parts.
+            self.place = Place::Body;
+            return;
+        };
+        let is_type = line[..colon].trim_ascii().eq_ignore_ascii_case(b"content-type");
+        self.in_content_type = is_type && self.content_type.is_empty();
+        if self.in_content_type {
+            self.keep(&line[colon + 1..]);
+        }
+    }
+
+    fn keep(&mut self, text: &[u8]) {
+        let room = LINE_MAX.saturating_sub(self.content_type.len());
+        self.content_type.extend_from_slice(&text[..text.len().min(room)]);
+    }
+
+    /// Whether a line delimits parts: then a part begins, or what encloses it goes on.
+    fn delimiter(&mut self, line: &[u8]) -> bool {
+        let rest = &line[2..];
+        let ends = |level: &Level| {
+            let tail = rest.strip_prefix(level.boundary.as_slice())?;
+            if tail.is_empty() { Some(false) } else { (tail == b"--").then_some(true) }
+        };
+        // The innermost first: a boundary may be another's beginning, and be used twice.
+        let open = self.levels.iter().enumerate().rev();
+        let Some((at, is_end)) = open.filter_map(|(at, level)| Some((at, ends(level)?))).next()
+        else {
+            return false;
+        };
+        self.depth = self.levels[at].depth;
+        self.levels.truncate(at + usize::from(!is_end));
+        self.place = if is_end { Place::Body } else { Place::Header };
+        self.content_type.clear();
+        self.in_content_type = false;
+        true
+    }
+
+    /// The body of a part, or of the message, begins.
+    fn enter(&mut self, media_type: MediaType) -> Result<(), TooDeep> {
+        if media_type == MediaType::Leaf {
+            return Ok(());
+        }
+        self.depth += 1;
+        if self.depth > self.depth_max {
+            return Err(TooDeep);
+        }
+        match media_type {
+            MediaType::Multipart(boundary) => {
+                self.levels.push(Level { boundary, depth: self.depth });
+            }
+            _ => self.place = Place::Header,
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn media_types() {
+        let parse = |value: &str| MediaType::parse(value.as_bytes());
+        let multipart = |boundary: &str| MediaType::Multipart(boundary.as_bytes().to_vec());
+        assert_eq!(parse(" Multipart/Mixed; boundary=abc\r\n"), multipart("abc"));
+        assert_eq!(
+            parse(" multipart/mixed;\r\n\tx=\"a;b\";\r\n BOUNDARY = \"a \\\"b\""),
+            multipart("a \"b")
+        );
+        assert_eq!(parse("message/RFC822 ; x=y"), MediaType::Message);
+        for leaf in [
+            "",
+            "text/plain",
+            "multipart/mixed",
+            "multipart/mixed; boundary=",
+            "multipart/x; boundary=\"a",
+        ] {
+            assert_eq!(parse(leaf), MediaType::Leaf, "{leaf}");
+        }
+    }
+
+    /// `depth` multiparts, each in the one before.
+    fn nested(depth: usize) -> String {
+        let part = |level: usize| {
+            format!(
+                "--b{level}\r\nContent-Type: multipart/mixed;\r\n boundary=b{}\r\n\r\n",
+                level + 1
+            )
+        };
+        let open: String = (0..depth - 1).map(part).collect();
+        format!("\r\n{open}--b{}\r\n\r\nleaf\r\n--b{}--\r\n", depth - 1, depth - 1)
+    }
+
+    fn watch(content: &str, depth_max: usize, chunk: usize) -> Result<(), TooDeep> {
+        let top = MediaType::Multipart(b"b0".to_vec());
+        let mut watch = MimeWatch::of(top, depth_max)?.expect("there are parts");
+        content.as_bytes().chunks(chunk).try_for_each(|piece| watch.feed(piece))
+    }
+
+    #[test]
+    fn the_depth_ends_exactly_at_its_limit() {
+        for chunk in [1, 2, 7, 4096] {
+            assert_eq!(watch(&nested(5), 5, chunk), Ok(()));
+            assert_eq!(watch(&nested(6), 5, chunk), Err(TooDeep));
+        }
+        assert!(MimeWatch::of(MediaType::Message, 0).is_err());
+        assert!(matches!(MimeWatch::of(MediaType::Leaf, 0), Ok(None)));
+    }
+
+    #[test]
+    fn messages_inside_count_and_neighbours_do_not() {
+        let message = "Content-Type: message/rfc822\r\n\r\n";
+        let inside = format!("\r\n--b0\r\n{}\r\ntext\r\n--b0--\r\n", message.repeat(3));
+        let beside = format!(
+            "\r\n{}--b0--\r\n",
+            format!("--b0\r\n{message}Subject: x\r\n\r\ny\r\n").repeat(9)
+        );
+        for chunk in [1, 5, 4096] {
+            assert_eq!(watch(&inside, 4, chunk), Ok(()));
+            assert_eq!(watch(&inside, 3, chunk), Err(TooDeep));
+            assert_eq!(watch(&beside, 2, chunk), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_parts_counts_for_nothing() {
+        let header = "Content-Type: multipart/mixed; boundary=b1\r\n\r\n";
+        let text = format!("\r\n--b\r\n{header}--b00\r\n{header} --b0\r\n{header}");
+        assert_eq!(watch(&text, 1, 3), Ok(()));
+        let in_body = format!("\r\n--b0\r\n\r\n{header}--b1\r\n{header}");
+        assert_eq!(watch(&in_body, 1, 3), Ok(()));
+        let closed = format!("\r\n--b0\r\n\r\nx\r\n--b0--\r\n--b0\r\n{header}");
+        assert_eq!(watch(&closed, 1, 3), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_do_not_matter_and_nothing_panics(
+            lines in prop::collection::vec(
+                "-{0,3}(b0|b1|x)?-{0,2}|[cC]ontent-[tT]ype: (multipart/mixed; boundary=\"?b[01]\"?|message/rfc822)|[ \\t]?[a-z:;\"=]{0,9}|", 0..30),
+            chunk in 1_usize..20, depth_max in 1_usize..5,
+        ) {
+            let content = lines.join("\r\n");
+            prop_assert_eq!(watch(&content, depth_max, chunk), watch(&content, depth_max, usize::MAX));
+        }
+    }
+}
