@@ -44,6 +44,7 @@ impl Pair {
             tls: TlsMode::Require,
             auth: AuthMode::Require,
             refusals_max: 1000,
+            binary_mime: true,
             ..SessionSettings::default()
         };
         let job = ClientJob { settings: Arc::new(client), message };
@@ -77,6 +78,10 @@ impl Pair {
                         let info = TlsInfo { version, cipher };
                         self.server.answer(Answer::TlsStarted(info), self.now);
                         self.client.tls_started(self.now);
+                    }
+                    ClientAction::SendExactly => {
+                        said.extend_from_slice(&self.content);
+                        self.client.content_sent(self.now);
                     }
                     ClientAction::SendBody => {
                         let mut stuffer = DotStuffer::new();
@@ -154,16 +159,20 @@ proptest! {
         content in content(),
         known in prop::collection::vec(any::<bool>(), 1..100),
         chunk in 1_usize..2000,
+        (binary, octets) in any::<(bool, Vec<u8>)>(),
     ) {
+        let content = if binary { octets } else { content };
         let address = |(index, &known): (usize, &bool)| {
             format!("{}{index}@two.example", if known { "yes" } else { "no" })
         };
         let recipients: Vec<String> = known.iter().enumerate().map(address).collect();
         let message = OutgoingMessage {
             reverse_path: "\"a b\"@one.example".to_owned(),
-            recipients: recipients.clone(),
+            recipients: recipients.iter().map(|address| address.as_str().into()).collect(),
             size: Some(content.len() as u64),
             eight_bit: true,
+            binary,
+            ..OutgoingMessage::default()
         };
         let pair = Pair::new(message, content.clone(), chunk).run();
         let outcome = pair.outcome.expect("an outcome");

@@ -6,9 +6,11 @@ fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-fn recipient(address: &str) -> FailedRecipient<'_> {
-    FailedRecipient {
+fn recipient(address: &str) -> ReportedRecipient<'_> {
+    ReportedRecipient {
         address,
+        original: None,
+        action: Action::Failed,
         status: (5, 1, 1),
         reason: "550 5.1.1 no such user (in reply to RCPT)",
         remote_mta: Some("mx.example.net"),
@@ -17,7 +19,7 @@ fn recipient(address: &str) -> FailedRecipient<'_> {
     }
 }
 
-fn report<'a>(recipients: &'a [FailedRecipient<'a>], headers: &'a [u8]) -> Report<'a> {
+fn report<'a>(recipients: &'a [ReportedRecipient<'a>], headers: &'a [u8]) -> Report<'a> {
     Report {
         reporting_mta: "gate.example.org",
         queue_id: "0AAAAAAAAAAAA",
@@ -26,7 +28,8 @@ fn report<'a>(recipients: &'a [FailedRecipient<'a>], headers: &'a [u8]) -> Repor
         arrived: at(951_782_400),
         now: at(1_735_689_600),
         recipients,
-        original_headers: headers,
+        envelope_id: None,
+        original: Original::Headers(headers),
         seed: 0xfeed,
     }
 }
@@ -84,6 +87,47 @@ From: <alice@example.com>
     assert_eq!(String::from_utf8(built).unwrap(), expected.replace('\n', "\r\n"));
 }
 
+/// RFC 3461 section 6.3, RFC 6533: what the sender asked by, and addresses beyond ASCII.
+#[test]
+fn options_of_the_message_are_told() {
+    let original = OriginalRecipient::parse("rfc822;list+2Ba@example.net").unwrap();
+    let relayed = ReportedRecipient {
+        original: Some(&original),
+        action: Action::Relayed,
+        status: (2, 0, 0),
+        reason: "250 2.0.0 Ok",
+        remote_reply: Some("250 2.0.0 Ok"),
+        ..recipient("jürgen@example.net")
+    };
+    let recipients = [relayed];
+    let whole = b"Subject: x\r\n\r\nthe body\r\n";
+    let built = build(&Report {
+        envelope_id: Some("QQ 1"),
+        original: Original::Whole(whole),
+        sender: "åsa@example.com",
+        ..report(&recipients, b"")
+    });
+    let text = String::from_utf8(built).unwrap();
+    for part in [
+        "To: <åsa@example.com>\r\n",
+        "Subject: Successful Mail Delivery Report\r\n",
+        "\r\n<j\\x{FC}rgen@example.net> (mx.example.net): 250 2.0.0 Ok\r\n",
+        "Original-Envelope-Id: QQ 1\r\n",
+        "Original-Recipient: rfc822; list+a@example.net\r\n",
+        "Final-Recipient: utf-8; j\\x{FC}rgen@example.net\r\nAction: relayed\r\nStatus: 2.0.0\r\n",
+        "Content-Type: message/rfc822\r\n",
+        "\r\n\r\nSubject: x\r\n\r\nthe body\r\n\r\n--",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    for unfit in ["Subject: x\r\n\r\na\nb\r\n", "Subject: x\r\n\r\na\0b\r\n"] {
+        let original = Original::Whole(unfit.as_bytes());
+        let built = build(&Report { original, ..report(&recipients, b"") });
+        let text = String::from_utf8(built).unwrap();
+        assert!(text.contains("text/rfc822-headers") && text.contains("\r\nSubject: x\r\n\r\n--"));
+    }
+}
+
 #[test]
 fn eight_bit_is_declared_only_when_returned() {
     let recipients = [recipient("bob@example.net")];
@@ -109,7 +153,7 @@ proptest! {
         address in ".{0,400}", reply in "(?s).{0,3000}",
         headers in proptest::collection::vec(any::<u8>(), 0..5000),
     ) {
-        let odd = FailedRecipient {
+        let odd = ReportedRecipient {
             address: &address,
             reason: &reply,
             remote_mta: Some(&address),

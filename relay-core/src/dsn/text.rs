@@ -29,6 +29,21 @@ pub(super) fn field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends a field that holds one address, which may be in UTF-8 (RFC 6532).
+pub(super) fn address_field(out: &mut Vec<u8>, name: &str, address: &str) {
+    let harmless = |c: char| if c.is_control() || matches!(c, '<' | '>') { '?' } else { c };
+    let address: String = address.chars().take(WORD_MAX / 4).map(harmless).collect();
+    out.extend_from_slice(format!("{name}: <{address}>\r\n").as_bytes());
+}
+
+/// Whether a whole message can be returned as it is: CRLF lines within the limit, without NUL.
+pub(super) fn is_fit(message: &[u8]) -> bool {
+    message.split_inclusive(|byte| *byte == b'\n').all(|line| {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+        text.len() <= LINE_MAX && !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+    })
+}
+
 /// Appends a paragraph of text with an empty line behind it.
 pub(super) fn paragraph(out: &mut Vec<u8>, value: &str) {
     // Flush left, so the first word's space goes: it is taken off below.

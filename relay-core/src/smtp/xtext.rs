@@ -63,7 +63,7 @@ pub(super) fn decode_unicode(text: &str) -> Option<String> {
 }
 
 /// Encodes as `utf-8-addr-xtext`, which is ASCII.
-pub(super) fn encode_unicode(text: &str) -> String {
+pub fn encode_unicode(text: &str) -> String {
     let mut encoded = String::new();
     for c in text.chars() {
         if c.is_ascii_graphic() && !matches!(c, '+' | '=' | '\\') {

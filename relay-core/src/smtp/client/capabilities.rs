@@ -13,6 +13,14 @@ pub struct Capabilities {
     pub eight_bit_mime: bool,
     /// RFC 1870. `Some(0)`: offered without a fixed limit.
     pub size: Option<u64>,
+    /// RFC 6531.
+    pub smtp_utf8: bool,
+    /// BDAT, and BODY=BINARYMIME for it (RFC 3030).
+    pub binary_mime: bool,
+    /// RFC 3461.
+    pub dsn: bool,
+    /// RFC 8689.
+    pub require_tls: bool,
     /// AUTH with the mechanism PLAIN (RFC 4954, RFC 4616).
     pub auth_plain: bool,
 }
@@ -21,6 +29,7 @@ impl Capabilities {
     /// Reads the lines behind the first, which is the greeting.
     pub fn of(response: &Response) -> Self {
         let mut found = Self::default();
+        let (mut chunking, mut binary) = (false, false);
         for line in response.lines.iter().skip(1) {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or_default().to_ascii_uppercase();
@@ -28,6 +37,11 @@ impl Capabilities {
                 "PIPELINING" => found.pipelining = true,
                 "STARTTLS" => found.starttls = true,
                 "8BITMIME" => found.eight_bit_mime = true,
+                "SMTPUTF8" => found.smtp_utf8 = true,
+                "CHUNKING" => chunking = true,
+                "BINARYMIME" => binary = true,
+                "DSN" => found.dsn = true,
+                "REQUIRETLS" => found.require_tls = true,
                 "SIZE" => {
                     found.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0));
                 }
@@ -35,6 +49,7 @@ impl Capabilities {
                 _ => {}
             }
         }
+        found.binary_mime = chunking && binary;
         found
     }
 }
@@ -45,13 +60,25 @@ mod tests {
 
     #[test]
     fn keywords_are_read_in_any_case_and_the_greeting_is_none() {
-        let lines = ["STARTTLS says hello", "pipelining", "Size 1000", "AUTH LOGIN plain", "X"];
+        let lines = [
+            "STARTTLS says hello",
+            "pipelining",
+            "Size 1000",
+            "AUTH LOGIN plain",
+            "X",
+            "dsn",
+            "SMTPUTF8",
+            "BINARYMIME",
+        ];
         let response =
             Response { code: 250, enhanced: None, lines: lines.map(str::to_owned).to_vec() };
+        // BINARYMIME without CHUNKING is of no use.
         let expected = Capabilities {
             pipelining: true,
             size: Some(1000),
             auth_plain: true,
+            dsn: true,
+            smtp_utf8: true,
             ..Capabilities::default()
         };
         assert_eq!(Capabilities::of(&response), expected);

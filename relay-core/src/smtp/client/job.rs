@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::smtp::options::{MailOptions, RcptOptions};
+
 /// Whether to use TLS towards a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientTls {
@@ -10,7 +12,7 @@ pub enum ClientTls {
     Off,
     /// When the server offers it.
     IfOffered,
-    /// Always: without it nothing is sent.
+    /// Always, with a certificate that is checked: without that nothing is sent.
     Required,
     /// The connection is in TLS from its first byte (RFC 8314).
     Implicit,
@@ -73,12 +75,32 @@ impl Default for ClientSettings {
 pub struct OutgoingMessage {
     /// Without angle brackets; empty for the null reverse-path.
     pub reverse_path: String,
-    /// Without angle brackets. At least one.
-    pub recipients: Vec<String>,
+    /// At least one.
+    pub recipients: Vec<OutgoingRecipient>,
     /// Octets of content, for SIZE (RFC 1870).
     pub size: Option<u64>,
     /// The content was declared BODY=8BITMIME (RFC 6152).
     pub eight_bit: bool,
+    /// The content was declared BODY=BINARYMIME (RFC 3030): it goes by BDAT, and needs `size`.
+    pub binary: bool,
+    /// What the next hop is asked for in turn. `utf8`: there are header fields in UTF-8; addresses
+    /// in UTF-8 show that themselves.
+    pub options: MailOptions,
+}
+
+/// One recipient of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutgoingRecipient {
+    /// Without angle brackets.
+    pub address: String,
+    /// What the next hop is asked for in turn.
+    pub options: RcptOptions,
+}
+
+impl From<&str> for OutgoingRecipient {
+    fn from(address: &str) -> Self {
+        Self { address: address.to_owned(), options: RcptOptions::default() }
+    }
 }
 
 /// What a session begins with.

@@ -15,7 +15,9 @@ pub mod session;
 pub mod stuffing;
 
 pub use capabilities::Capabilities;
-pub use job::{ClientJob, ClientSettings, ClientTls, OutgoingMessage, PlainLogin};
+pub use job::{
+    ClientJob, ClientSettings, ClientTls, OutgoingMessage, OutgoingRecipient, PlainLogin,
+};
 pub use outcome::{Failure, FailureKind, Outcome, RecipientStatus, Stage};
 pub use response::{Response, ResponseError, ResponseReader};
 pub use session::{ClientAction, ClientSession};

@@ -73,12 +73,19 @@ pub enum FailureKind {
     AuthNotOffered,
     /// The message has 8-bit content and the server does not take it (RFC 6152 section 3).
     EightBitNotOffered,
+    /// An address or a header field is in UTF-8 and the server does not take it (RFC 6531).
+    Utf8NotOffered,
+    /// The content is binary and the server does not take it (RFC 3030 section 3).
+    BinaryNotOffered,
+    /// REQUIRETLS was asked for, and the server does not offer it inside TLS that was verified
+    /// (RFC 8689 section 4.2).
+    RequireTlsNotOffered,
     /// The message is larger than the server's fixed limit (RFC 1870), in octets.
     TooLarge {
         /// The server's limit.
         limit: u64,
     },
-    /// The address is none, or needs SMTPUTF8: it was not sent.
+    /// The address is none: it was not sent.
     BadAddress,
     /// The message could not be read from the queue to the end.
     ContentUnreadable,
@@ -99,6 +106,9 @@ impl Failure {
                     )
             }
             FailureKind::EightBitNotOffered
+            | FailureKind::Utf8NotOffered
+            | FailureKind::BinaryNotOffered
+            | FailureKind::RequireTlsNotOffered
             | FailureKind::TooLarge { .. }
             | FailureKind::BadAddress => true,
             FailureKind::Protocol(_)
@@ -138,6 +148,11 @@ impl fmt::Display for Failure {
             FailureKind::Tls(reason) => write!(f, "TLS: {reason}"),
             FailureKind::AuthNotOffered => f.write_str("AUTH PLAIN inside TLS is not offered"),
             FailureKind::EightBitNotOffered => f.write_str("8BITMIME is not offered"),
+            FailureKind::Utf8NotOffered => f.write_str("SMTPUTF8 is not offered"),
+            FailureKind::BinaryNotOffered => f.write_str("BINARYMIME is not offered"),
+            FailureKind::RequireTlsNotOffered => {
+                f.write_str("REQUIRETLS is not offered inside verified TLS")
+            }
             FailureKind::TooLarge { limit } => {
                 write!(f, "larger than the server's limit of {limit} octets")
             }

@@ -31,6 +31,9 @@ pub enum ClientAction {
     /// Write the content through a fresh [`DotStuffer`](super::DotStuffer), its end included,
     /// then call `content_sent`; or, when it cannot be read to its end, `content_failed`.
     SendBody,
+    /// Write the content as it is, nothing before and nothing behind it: the chunk that BDAT has
+    /// announced. Then as after [`SendBody`](Self::SendBody).
+    SendExactly,
     /// The message is settled: record it before anything else.
     Done(Outcome),
     /// Close the connection; nothing follows.

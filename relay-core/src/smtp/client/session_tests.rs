@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::smtp::client::PlainLogin;
+use crate::smtp::options::{Notify, OriginalRecipient, RcptOptions, Returned};
 
 const OFFER: &str = "250-mx\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250 STARTTLS\r\n";
 
@@ -49,9 +50,9 @@ fn settings(tls: ClientTls) -> ClientSettings {
 fn message(recipients: &[&str]) -> OutgoingMessage {
     OutgoingMessage {
         reverse_path: "s@a.example".to_owned(),
-        recipients: recipients.iter().map(|&recipient| recipient.to_owned()).collect(),
+        recipients: recipients.iter().map(|&recipient| recipient.into()).collect(),
         size: Some(99),
-        eight_bit: false,
+        ..OutgoingMessage::default()
     }
 }
 
@@ -172,6 +173,71 @@ fn what_is_required_and_not_offered_fails_before_mail() {
     dialogue.talk("220 mx\r\n");
     let actions = dialogue.hear(OFFER);
     assert_eq!(failure(&actions).kind, FailureKind::TooLarge { limit: 1000 });
+}
+
+/// RFC 3461 section 5.2, RFC 6531, RFC 8689: what was asked of us is asked of the next hop.
+#[test]
+fn options_go_on_where_they_are_offered() {
+    let mut asked = message(&["b@x"]);
+    asked.recipients[0].options = RcptOptions {
+        notify: Some(Notify::NEVER),
+        orcpt: OriginalRecipient::parse("rfc822;a+2Bb@x"),
+    };
+    asked.options.ret = Some(Returned::Full);
+    asked.options.envid = Some("a=b".to_owned());
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), asked.clone());
+    dialogue.talk("220 mx\r\n");
+    let said = dialogue.talk("250-mx\r\n250 DSN\r\n");
+    assert_eq!(said, "MAIL FROM:<s@a.example> RET=FULL ENVID=a+3Db\r\n");
+    let said = dialogue.talk("250 ok\r\n");
+    assert_eq!(said, "RCPT TO:<b@x> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@x\r\n");
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), asked);
+    dialogue.talk("220 mx\r\n");
+    assert_eq!(dialogue.talk("250 mx\r\n"), "MAIL FROM:<s@a.example>\r\n");
+    assert_eq!(dialogue.talk("250 ok\r\n"), "RCPT TO:<b@x>\r\n");
+}
+
+#[test]
+fn utf8_goes_only_where_it_is_taken() {
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["ü@x", "b@x"]));
+    dialogue.talk("220 mx\r\n");
+    let said = dialogue.talk("250-mx\r\n250-PIPELINING\r\n250 SMTPUTF8\r\n");
+    assert_eq!(said, "MAIL FROM:<s@a.example> SMTPUTF8\r\nRCPT TO:<ü@x>\r\nRCPT TO:<b@x>\r\n");
+    // The recipient that needs no UTF-8 gets the message all the same.
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), message(&["ü@x", "b@x"]));
+    dialogue.talk("220 mx\r\n");
+    let said = dialogue.talk("250-mx\r\n250 PIPELINING\r\n");
+    assert_eq!(said, "MAIL FROM:<s@a.example>\r\nRCPT TO:<b@x>\r\n");
+    let mut in_header = message(&["b@x"]);
+    in_header.options.utf8 = true;
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), in_header);
+    dialogue.talk("220 mx\r\n");
+    let actions = dialogue.hear("250 mx\r\n");
+    assert_eq!(failure(&actions).kind, FailureKind::Utf8NotOffered);
+    assert!(failure(&actions).is_permanent());
+}
+
+#[test]
+fn require_tls_and_binary_need_their_offers() {
+    let mut required = message(&["b@x"]);
+    required.options.require_tls = true;
+    let mut dialogue = Dialogue::new(settings(ClientTls::IfOffered), required);
+    dialogue.talk("220 mx\r\n");
+    let actions = dialogue.hear("250-mx\r\n250 REQUIRETLS\r\n");
+    assert_eq!(failure(&actions).kind, FailureKind::RequireTlsNotOffered);
+    let binary = OutgoingMessage { binary: true, ..message(&["b@x"]) };
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), binary.clone());
+    dialogue.talk("220 mx\r\n");
+    let actions = dialogue.hear("250-mx\r\n250 CHUNKING\r\n");
+    assert_eq!(failure(&actions).kind, FailureKind::BinaryNotOffered);
+    let mut dialogue = Dialogue::new(settings(ClientTls::Off), binary);
+    dialogue.talk("220 mx\r\n");
+    let said = dialogue.talk("250-mx\r\n250-CHUNKING\r\n250 BINARYMIME\r\n");
+    assert_eq!(said, "MAIL FROM:<s@a.example> BODY=BINARYMIME\r\n");
+    dialogue.talk("250 ok\r\n");
+    let actions = dialogue.hear("250 ok\r\n");
+    let bdat = ClientAction::Write("BDAT 99 LAST\r\n".into());
+    assert_eq!(actions, [bdat, ClientAction::SendExactly]);
 }
 
 #[test]
