@@ -5,7 +5,7 @@ use super::reach::{self, Reached};
 use super::settings::{DeliverySettings, Destination, NextHop};
 use super::verdict;
 use crate::queue::{DueRecipient, QueueId, Spool, StoreError};
-use relay_core::smtp::client::OutgoingMessage;
+use relay_core::smtp::client::{OutgoingMessage, OutgoingRecipient};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -182,9 +182,11 @@ async fn attempt(
     let Some(message) = context.spool.load(job.message).await? else { return Ok(()) };
     let outgoing = OutgoingMessage {
         reverse_path: message.reverse_path.clone(),
-        recipients: job.recipients.iter().map(|due| due.address.clone()).collect(),
+        recipients: job.recipients.iter().map(outgoing_recipient).collect(),
         size: Some(message.size),
         eight_bit: message.eight_bit,
+        binary: message.binary,
+        options: message.options.clone(),
     };
     let reached = match &lane.target {
         Err(reason) => Reached::Nobody { reason: (*reason).to_owned(), status: None },
@@ -193,6 +195,10 @@ async fn attempt(
     let outcome = verdict::attempt(context, job, &message, &reached, SystemTime::now()).await;
     record(context, outcome).await;
     Ok(())
+}
+
+fn outgoing_recipient(due: &DueRecipient) -> OutgoingRecipient {
+    OutgoingRecipient { address: due.address.clone(), options: due.options.clone() }
 }
 
 /// Records an attempt, however long the disk takes to come back: until then the claims are held,

@@ -92,7 +92,8 @@ impl Link {
                 match action {
                     ClientAction::Write(bytes) => self.write(&bytes).await,
                     ClientAction::StartTls => self.start_tls().await,
-                    ClientAction::SendBody => self.send_body(message).await,
+                    ClientAction::SendBody => self.send_body(message, true).await,
+                    ClientAction::SendExactly => self.send_body(message, false).await,
                     ClientAction::Close => self.stream = None,
                     ClientAction::Done(outcome) => {
                         self.messages += 1;
@@ -163,7 +164,8 @@ impl Link {
         }
     }
 
-    async fn send_body(&mut self, message: &LoadedMessage) {
+    /// As DATA wants it, or the exact content, as BDAT does.
+    async fn send_body(&mut self, message: &LoadedMessage, stuffed: bool) {
         let mut stuffer = DotStuffer::new();
         let mut wire = Vec::with_capacity(CHUNK + CHUNK / 8);
         let mut offset = 0;
@@ -182,7 +184,9 @@ impl Link {
             };
             wire.clear();
             if chunk.is_empty() {
-                stuffer.finish(&mut wire);
+                if stuffed {
+                    stuffer.finish(&mut wire);
+                }
                 self.write(&wire).await;
                 if !self.write_failed {
                     self.session.content_sent(now());
@@ -190,8 +194,12 @@ impl Link {
                 return;
             }
             offset += chunk.len() as u64;
-            stuffer.encode(&chunk, &mut wire);
-            self.write(&wire).await;
+            if stuffed {
+                stuffer.encode(&chunk, &mut wire);
+                self.write(&wire).await;
+            } else {
+                self.write(&chunk).await;
+            }
             if self.write_failed {
                 return;
             }

@@ -4,22 +4,33 @@ use super::lane::{Context, Job};
 use super::reach::Reached;
 use crate::delivery::settings::Destination;
 use crate::queue::{
-    Attempt, Bounce, Content, Deferral, DueRecipient, Failure, FailureReport, LoadedMessage,
-    NewMessage, NewRecipient, QueueId, Route, domain_of, header_length,
+    Attempt, Bounce, Content, Deferral, DueRecipient, Failure, LoadedMessage, NewMessage,
+    NewRecipient, QueueId, Route, SenderReport, domain_of, header_length,
 };
-use relay_core::dsn::{self, FailedRecipient, ORIGINAL_HEADERS_MAX, Report};
+use relay_core::dsn::{self, Action, ORIGINAL_HEADERS_MAX, Original, Report, ReportedRecipient};
 use relay_core::smtp::client::{self, FailureKind, RecipientStatus};
+use relay_core::smtp::options::{MailOptions, RcptOptions, Returned};
 use relay_core::smtp::reply::EnhancedCode;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
+/// Largest message that is returned whole, in octets, where RET=FULL asks for it.
+const RETURNED_MAX: u64 = 100 << 10;
+
 /// What becomes of one recipient.
 #[derive(Debug)]
 enum Fate {
-    Delivered,
-    Deferred { due: SystemTime },
-    Failed { status: EnhancedCode },
+    /// `will_report`: the next hop was asked to notify the sender, and can.
+    Delivered {
+        will_report: bool,
+    },
+    Deferred {
+        due: SystemTime,
+    },
+    Failed {
+        status: EnhancedCode,
+    },
 }
 
 /// One recipient's line in log, queue and DSN.
@@ -47,7 +58,7 @@ pub(super) struct Verdict {
 enum Reporting {
     None,
     Badmail,
-    Bounce { id: QueueId, message: NewMessage, content: Vec<u8> },
+    Bounce { id: QueueId, message: Box<NewMessage>, content: Vec<u8> },
 }
 
 /// A random number; it needs no secrecy.
@@ -77,15 +88,29 @@ pub(super) async fn attempt(
     };
     let mut verdict =
         Verdict { message: job.message, at: now, peer, lines, report: Reporting::None };
-    if verdict.lines.iter().any(|line| matches!(line.fate, Fate::Failed { .. })) {
-        // RFC 5321 section 6.1: never a bounce of a bounce.
-        verdict.report = if message.reverse_path.is_empty() {
-            Reporting::Badmail
-        } else {
-            bounce(context, message, &verdict, now)
-        };
+    let has_failed = verdict.lines.iter().any(|line| matches!(line.fate, Fate::Failed { .. }));
+    // RFC 5321 section 6.1: never a bounce of a bounce.
+    if !message.reverse_path.is_empty() {
+        verdict.report = bounce(context, message, &verdict, now);
+    } else if has_failed {
+        verdict.report = Reporting::Badmail;
     }
     verdict
+}
+
+impl Line {
+    /// What the sender is told of it: of failures unless it asked not to be, of success where it
+    /// asked and nobody else will say so (RFC 3461 section 5.2.2).
+    fn news(&self) -> Option<(Action, EnhancedCode)> {
+        let options = &self.recipient.options;
+        match self.fate {
+            Fate::Failed { status } if options.wants_failure() => Some((Action::Failed, status)),
+            Fate::Delivered { will_report: false } if options.wants_success() => {
+                Some((Action::Relayed, (2, 0, 0)))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// `next` is when to try again if it comes to that; `None` when the message is too old.
@@ -101,7 +126,8 @@ fn line(
             RecipientStatus::Delivered(response) => {
                 let (recipient, reply) = (recipient.clone(), response.to_string());
                 let reason = reply.clone();
-                return Line { recipient, fate: Fate::Delivered, reason, reply: Some(reply) };
+                let fate = Fate::Delivered { will_report: outcome.capabilities.dsn };
+                return Line { recipient, fate, reason, reply: Some(reply) };
             }
             RecipientStatus::Failed(failure) => (
                 failure.is_permanent().then(|| status_of(failure)),
@@ -128,7 +154,10 @@ fn status_of(failure: &client::Failure) -> EnhancedCode {
             response.enhanced.filter(|(class, ..)| *class == 5).unwrap_or((5, 0, 0))
         }
         FailureKind::TooLarge { .. } => (5, 3, 4),
-        FailureKind::EightBitNotOffered => (5, 6, 3),
+        FailureKind::EightBitNotOffered | FailureKind::BinaryNotOffered => (5, 6, 3),
+        // RFC 6531 section 3.5, RFC 8689 section 4.2.
+        FailureKind::Utf8NotOffered => (5, 6, 7),
+        FailureKind::RequireTlsNotOffered => (5, 7, 30),
         FailureKind::BadAddress => (5, 1, 3),
         _ => (5, 0, 0),
     }
@@ -140,24 +169,34 @@ fn bounce(
     verdict: &Verdict,
     now: SystemTime,
 ) -> Reporting {
-    let id = context.spool.allocate();
-    let (queue_id, own_queue_id) = (message.id.to_string(), id.to_string());
-    let failed: Vec<FailedRecipient<'_>> = verdict
+    let told: Vec<ReportedRecipient<'_>> = verdict
         .lines
         .iter()
-        .filter_map(|line| match line.fate {
-            Fate::Failed { status } => Some(FailedRecipient {
+        .filter_map(|line| {
+            let (action, status) = line.news()?;
+            Some(ReportedRecipient {
                 address: &line.recipient.address,
+                original: line.recipient.options.orcpt.as_ref(),
+                action,
                 status,
                 reason: &line.reason,
                 remote_mta: line.reply.as_ref().and(verdict.peer_name()),
                 remote_reply: line.reply.as_deref(),
                 attempted: now,
-            }),
-            _ => None,
+            })
         })
         .collect();
-    let headers = headers_of(&message.content);
+    if told.is_empty() {
+        return Reporting::None;
+    }
+    let id = context.spool.allocate();
+    let (queue_id, own_queue_id) = (message.id.to_string(), id.to_string());
+    let is_whole = returns_whole(message) && told.iter().any(|it| it.action == Action::Failed);
+    let returned = if is_whole {
+        start_of(&message.content, message.size)
+    } else {
+        headers_of(&message.content)
+    };
     let content = dsn::build(&Report {
         reporting_mta: &context.settings.hostname,
         queue_id: &queue_id,
@@ -165,22 +204,38 @@ fn bounce(
         sender: &message.reverse_path,
         arrived: message.received,
         now,
-        recipients: &failed,
-        original_headers: &headers,
+        envelope_id: message.options.envid.as_deref(),
+        recipients: &told,
+        original: if is_whole { Original::Whole(&returned) } else { Original::Headers(&returned) },
         seed: random(),
     });
-    Reporting::Bounce { id, message: envelope(context, &message.reverse_path), content }
+    Reporting::Bounce { id, message: Box::new(envelope(context, message, &returned)), content }
+}
+
+/// RET=FULL, and nothing that forbids it: what was to be read in verified TLS alone is not sent
+/// around in reports (RFC 8689 section 5).
+fn returns_whole(message: &LoadedMessage) -> bool {
+    message.options.ret == Some(Returned::Full)
+        && message.size <= RETURNED_MAX
+        && !message.binary
+        && !message.options.require_tls
 }
 
 /// The DSN's envelope: from nobody, to the sender, on the way of any mail.
-fn envelope(context: &Context, sender: &str) -> NewMessage {
+fn envelope(context: &Context, failed: &LoadedMessage, returned: &[u8]) -> NewMessage {
+    let sender = failed.reverse_path.as_str();
     let inside = context.settings.destination(&domain_of(sender), Route::Relay);
     let route = match inside {
         Destination::Inside(_) => Route::Inbound,
         Destination::SmartHost | Destination::NoInsideHost => Route::Relay,
     };
-    let recipient = NewRecipient { address: sender.to_owned(), route, rule: "dsn".to_owned() };
+    let (address, options) = (sender.to_owned(), RcptOptions::default());
+    let recipient = NewRecipient { address, options, route, rule: "dsn".to_owned() };
+    let utf8 = !sender.is_ascii() || failed.options.utf8 && !returned.is_ascii();
+    let require_tls = failed.options.require_tls;
     NewMessage {
+        options: MailOptions { utf8, require_tls, ..MailOptions::default() },
+        binary: false,
         reverse_path: String::new(),
         recipients: vec![recipient],
         source: None,
@@ -191,18 +246,24 @@ fn envelope(context: &Context, sender: &str) -> NewMessage {
 }
 
 fn headers_of(content: &Content<std::fs::File>) -> Vec<u8> {
-    let mut start = match content {
-        Content::Inline(bytes) => bytes[..bytes.len().min(ORIGINAL_HEADERS_MAX)].to_vec(),
+    let mut start = start_of(content, ORIGINAL_HEADERS_MAX as u64);
+    start.truncate(header_length(&start));
+    start
+}
+
+/// The first octets of a message, at most so many.
+fn start_of(content: &Content<std::fs::File>, length_max: u64) -> Vec<u8> {
+    let length_max = usize::try_from(length_max).unwrap_or(usize::MAX);
+    match content {
+        Content::Inline(bytes) => bytes[..bytes.len().min(length_max)].to_vec(),
         Content::File(file) => {
-            let mut start = vec![0; ORIGINAL_HEADERS_MAX];
-            // A DSN without the original's headers is better than none.
+            let mut start = vec![0; length_max];
+            // A DSN without the original is better than none.
             let length = file.read_at(&mut start, 0).unwrap_or(0);
             start.truncate(length);
             start
         }
-    };
-    start.truncate(header_length(&start));
-    start
+    }
 }
 
 impl Verdict {
@@ -224,18 +285,20 @@ impl Verdict {
             deferred: Vec::new(),
             failed: Vec::new(),
             report: match &self.report {
-                Reporting::None => FailureReport::None,
-                Reporting::Badmail => FailureReport::Badmail,
+                Reporting::None => SenderReport::None,
+                Reporting::Badmail => SenderReport::Badmail,
                 Reporting::Bounce { id, message, content } => {
-                    let (id, message, content) = (*id, message.clone(), content.clone());
-                    FailureReport::Bounce(Box::new(Bounce { id, message, content }))
+                    let (id, message, content) = (*id, NewMessage::clone(message), content.clone());
+                    let told = self.lines.iter().filter(|line| line.news().is_some());
+                    let about = told.map(|line| line.recipient.ordinal).collect();
+                    SenderReport::Bounce(Box::new(Bounce { id, about, message, content }))
                 }
             },
         };
         for Line { recipient, fate, reason, .. } in &self.lines {
             let ordinal = recipient.ordinal;
             match fate {
-                Fate::Delivered => attempt.delivered.push(ordinal),
+                Fate::Delivered { .. } => attempt.delivered.push(ordinal),
                 Fate::Deferred { due } => {
                     attempt.deferred.push(Deferral { ordinal, due: *due, error: reason.clone() });
                 }
@@ -250,15 +313,18 @@ impl Verdict {
     /// One event for each recipient, once the attempt is recorded.
     pub(super) fn log(&self) {
         let host = self.peer.as_deref().unwrap_or("none");
-        for Line { recipient, fate, reason, .. } in &self.lines {
+        for line in &self.lines {
+            let Line { recipient, fate, reason, .. } = line;
             let outcome = match (fate, &self.report) {
-                (Fate::Delivered, _) => "delivered",
+                (Fate::Delivered { .. }, _) => "delivered",
                 (Fate::Deferred { .. }, _) => "deferred",
                 (Fate::Failed { .. }, Reporting::Badmail) => "badmail",
-                (Fate::Failed { .. }, _) => "bounced",
+                (Fate::Failed { .. }, _) if line.news().is_some() => "bounced",
+                // NOTIFY asked for silence.
+                (Fate::Failed { .. }, _) => "discarded",
             };
             let dsn = match &self.report {
-                Reporting::Bounce { id, .. } if outcome == "bounced" => Some(id.to_string()),
+                Reporting::Bounce { id, .. } if line.news().is_some() => Some(id.to_string()),
                 _ => None,
             };
             tracing::info!(

@@ -55,7 +55,12 @@ impl MessageWriter {
         self.size
     }
 
-    /// Appends content: CRLF lines, not dot-stuffed. After an error the message is lost: further
+    /// The header section, which has come, has fields in UTF-8 (RFC 6531).
+    pub fn set_utf8(&mut self) {
+        self.message.options.utf8 = true;
+    }
+
+    /// Appends content: CRLF lines unless it is binary, not dot-stuffed. After an error the message is lost: further
     /// writes and `commit` return the same error.
     pub fn write(&mut self, data: &[u8]) -> Result<(), StoreError> {
         if let Some(error) = &self.failed {

@@ -2,10 +2,11 @@
 
 use super::body::{BodyFile, Checksum, Content};
 use super::message::Stored;
-use super::message::{Attempt, Bounce, FailureReport, NewMessage, Route, domain_of, to_ms};
+use super::message::{Attempt, Bounce, NewMessage, Route, SenderReport, domain_of, to_ms};
 use super::schema::NEVER;
 use super::writer::Change;
 use super::{QueueId, StoreError};
+use relay_core::smtp::options::Notify;
 use rusqlite::{Transaction, params};
 use std::time::SystemTime;
 
@@ -58,30 +59,39 @@ fn store(
 }
 
 fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
-    let NewMessage { reverse_path, recipients, source, account, helo, listener } = &stored.message;
+    let NewMessage { reverse_path, recipients, options, binary, source, account, helo, listener } =
+        &stored.message;
     let id = stored.id.row();
     let in_file = matches!(stored.content, Content::<BodyFile>::File(_));
-    tx.prepare_cached("INSERT INTO messages VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)")?
-        .execute(params![
-            id,
-            reverse_path,
-            stored.received_ms,
-            stored.size.cast_signed(),
-            stored.checksum.cast_signed(),
-            stored.eight_bit,
-            in_file,
-            source.map(|address| address.to_string()),
-            account,
-            helo,
-            listener,
-        ])?;
+    tx.prepare_cached(
+        "INSERT INTO messages VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
+    )?
+    .execute(params![
+        id,
+        reverse_path,
+        stored.received_ms,
+        stored.size.cast_signed(),
+        stored.checksum.cast_signed(),
+        stored.eight_bit,
+        in_file,
+        source.map(|address| address.to_string()),
+        account,
+        helo,
+        listener,
+        binary,
+        options.utf8,
+        options.require_tls,
+        options.ret.map(|ret| ret.to_string()),
+        options.envid,
+    ])?;
     if let Content::Inline(content) = &stored.content {
         tx.prepare_cached("INSERT INTO bodies VALUES (?1,?2)")?
             .execute(params![id, content.as_ref()])?;
     }
     let mut row = tx.prepare_cached(
-        "INSERT INTO recipients (message, ordinal, address, domain, inbound, rule, due_ms)
-         VALUES (?1,?2,?3,?4,?5,?6,?7)",
+        "INSERT INTO recipients
+         (message, ordinal, address, domain, inbound, rule, due_ms, notify, orcpt)
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     )?;
     // Due from now, not from its arrival: what becomes due is found in the order of this time.
     let due_ms = to_ms(SystemTime::now());
@@ -94,6 +104,8 @@ fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
             recipient.route == Route::Inbound,
             recipient.rule,
             due_ms,
+            recipient.options.notify.map(Notify::bits),
+            recipient.options.orcpt.as_ref().map(ToString::to_string),
         ])?;
     }
     Ok(())
@@ -106,8 +118,14 @@ fn record(
 ) -> Result<Applied, StoreError> {
     let id = attempt.message.row();
     let at_ms = to_ms(attempt.at);
+    let mut told = 0;
+    let about: &[u32] = match &attempt.report {
+        SenderReport::Bounce(bounce) => &bounce.about,
+        _ => &[],
+    };
     for ordinal in &attempt.delivered {
-        remove_recipient(tx, id, *ordinal)?;
+        let removed = remove_recipient(tx, id, *ordinal)?;
+        told += if about.contains(ordinal) { removed } else { 0 };
     }
     let mut later = tx.prepare_cached(
         "UPDATE recipients SET due_ms = ?3, attempts = attempts + 1, attempt_ms = ?4, error = ?5
@@ -117,20 +135,20 @@ fn record(
         later.execute(params![id, deferral.ordinal, to_ms(deferral.due), at_ms, deferral.error])?;
         effects.due_changed = true;
     }
-    let mut given_up = 0;
     for failure in &attempt.failed {
-        if matches!(attempt.report, FailureReport::Badmail) {
+        if matches!(attempt.report, SenderReport::Badmail) {
             tx.prepare_cached(
                 "INSERT INTO badmail SELECT message, ordinal, address, ?3, ?4 FROM recipients
                  WHERE message = ?1 AND ordinal = ?2",
             )?
             .execute(params![id, failure.ordinal, failure.reason, at_ms])?;
         }
-        given_up += remove_recipient(tx, id, failure.ordinal)?;
+        let removed = remove_recipient(tx, id, failure.ordinal)?;
+        told += if about.contains(&failure.ordinal) { removed } else { 0 };
     }
     // Nobody is told of recipients that the administrator deleted during the attempt.
-    if let FailureReport::Bounce(bounce) = &attempt.report
-        && given_up > 0
+    if let SenderReport::Bounce(bounce) = &attempt.report
+        && told > 0
     {
         insert_bounce(tx, bounce, at_ms)?;
         effects.highest = effects.highest.max(Some(bounce.id));

@@ -2,6 +2,7 @@
 
 use super::QueueId;
 use super::body::{BodyFile, Content};
+use relay_core::smtp::options::{MailOptions, RcptOptions};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,11 @@ pub struct NewMessage {
     pub reverse_path: String,
     /// At least one.
     pub recipients: Vec<NewRecipient>,
+    /// What every hop is asked for. `utf8` says that header fields are in UTF-8, which is known only
+    /// when they have come ([`MessageWriter::set_utf8`](super::MessageWriter::set_utf8)).
+    pub options: MailOptions,
+    /// The content was declared BODY=BINARYMIME.
+    pub binary: bool,
     /// The client's address; `None` for mail made here.
     pub source: Option<IpAddr>,
     /// The account the client authenticated as.
@@ -27,6 +33,8 @@ pub struct NewMessage {
 pub struct NewRecipient {
     /// `local@domain` as it stands between the angle brackets.
     pub address: String,
+    /// What the next hop is asked for.
+    pub options: RcptOptions,
     /// Whither.
     pub route: Route,
     /// The rule that accepted it, for log and `queue show`.
@@ -67,6 +75,7 @@ pub struct DueRecipient {
     pub ordinal: u32,
     pub address: String,
     pub domain: String,
+    pub options: RcptOptions,
     pub route: Route,
     pub rule: String,
     /// Attempts made so far.
@@ -118,6 +127,9 @@ pub struct LoadedMessage {
     pub size: u64,
     /// The content holds octets above 127, so the next hop must offer 8BITMIME (RFC 6152).
     pub eight_bit: bool,
+    /// It may hold anything, so the next hop must offer BINARYMIME (RFC 3030).
+    pub binary: bool,
+    pub options: MailOptions,
     pub content: Content<std::fs::File>,
 }
 
@@ -132,8 +144,8 @@ pub struct Attempt {
     pub deferred: Vec<Deferral>,
     /// Given up: removed, and reported by `report`.
     pub failed: Vec<Failure>,
-    /// Where the failed ones are told of.
-    pub report: FailureReport,
+    /// Where the sender is told, of those that failed and of others that asked for it.
+    pub report: SenderReport,
 }
 
 /// A recipient to be tried again at `due`.
@@ -151,10 +163,10 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// What becomes of the news that recipients failed.
+/// What becomes of the news for the sender.
 #[derive(Debug)]
-pub enum FailureReport {
-    /// Nobody failed.
+pub enum SenderReport {
+    /// There is none, or none that the sender wants.
     None,
     /// This DSN is queued in the same transaction.
     Bounce(Box<Bounce>),
@@ -167,6 +179,8 @@ pub enum FailureReport {
 pub struct Bounce {
     /// From `Spool::allocate`.
     pub id: QueueId,
+    /// The recipients it is about.
+    pub about: Vec<u32>,
     pub message: NewMessage,
     pub content: Vec<u8>,
 }

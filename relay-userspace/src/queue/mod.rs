@@ -26,8 +26,8 @@ pub(crate) use list::header_length;
 pub use list::{Filter, MessageDetail, MessageSummary, QueueStats, RecipientDetail};
 pub(crate) use message::domain_of;
 pub use message::{
-    Attempt, Bounce, Deferral, DueCursor, DueRecipient, Failure, FailureReport, LoadedMessage,
-    NewMessage, NewRecipient, Route,
+    Attempt, Bounce, Deferral, DueCursor, DueRecipient, Failure, LoadedMessage, NewMessage,
+    NewRecipient, Route, SenderReport,
 };
 pub use spool::{Spool, SpoolSettings};
 

@@ -4,6 +4,7 @@ use super::body::{self, BodyFolders, Checksum, Content};
 use super::message::{DueCursor, DueRecipient, LoadedMessage, Route, from_ms, to_ms};
 use super::schema::NEVER;
 use super::{QueueId, StoreError};
+use relay_core::smtp::options::{MailOptions, Notify, OriginalRecipient, RcptOptions, Returned};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::time::SystemTime;
 
@@ -26,7 +27,8 @@ pub(super) fn due(
     limit: usize,
 ) -> Result<DuePage, StoreError> {
     let mut statement = reader.prepare_cached(
-        "SELECT message, ordinal, address, domain, inbound, rule, attempts, due_ms FROM recipients
+        "SELECT message, ordinal, address, domain, inbound, rule, attempts, due_ms, notify, orcpt
+         FROM recipients
          WHERE due_ms <= ?1 AND (due_ms, message, ordinal) > (?2, ?3, ?4)
          ORDER BY due_ms, message, ordinal LIMIT ?5",
     )?;
@@ -64,9 +66,19 @@ fn due_recipient(row: &Row<'_>) -> rusqlite::Result<DueRecipient> {
         address: row.get(2)?,
         domain: row.get(3)?,
         route: if inbound { Route::Inbound } else { Route::Relay },
+        options: recipient_options(row)?,
         rule: row.get(5)?,
         attempts: row.get(6)?,
         due: from_ms(row.get(7)?),
+    })
+}
+
+/// What cannot be read was not asked for.
+fn recipient_options(row: &Row<'_>) -> rusqlite::Result<RcptOptions> {
+    let orcpt: Option<String> = row.get(9)?;
+    Ok(RcptOptions {
+        notify: row.get::<_, Option<u8>>(8)?.map(Notify::from_bits),
+        orcpt: orcpt.and_then(|orcpt| OriginalRecipient::parse(&orcpt)),
     })
 }
 
@@ -89,7 +101,8 @@ pub(super) fn load(
     id: QueueId,
 ) -> Result<Option<LoadedMessage>, StoreError> {
     let mut statement = reader.prepare_cached(
-        "SELECT reverse_path, received_ms, size, checksum, eight_bit, body_file
+        "SELECT reverse_path, received_ms, size, checksum, eight_bit, body_file,
+                binary, utf8, require_tls, ret, envid
          FROM messages WHERE id = ?1",
     )?;
     let row = statement.query_row([id.row()], |row| {
@@ -102,6 +115,13 @@ pub(super) fn load(
             received: from_ms(row.get(1)?),
             size: size.cast_unsigned(),
             eight_bit: row.get(4)?,
+            binary: row.get(6)?,
+            options: MailOptions {
+                utf8: row.get(7)?,
+                require_tls: row.get(8)?,
+                ret: row.get::<_, Option<String>>(9)?.and_then(|ret| Returned::parse(&ret)),
+                envid: row.get(10)?,
+            },
             content: Content::Inline(Default::default()),
         };
         Ok((message, checksum.cast_unsigned(), in_file))

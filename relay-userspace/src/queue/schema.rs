@@ -6,10 +6,21 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Carried in `user_version`; a database with another number is not touched.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// `due_ms` of a recipient that waits for the administrator, not for a time.
 pub(super) const NEVER: i64 = i64::MAX;
+
+/// From the layout before to the present one. Nothing is lost: mail of then asked for nothing.
+const FROM_LAYOUT_1: &str = "
+ALTER TABLE messages ADD COLUMN binary INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN utf8 INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN require_tls INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE messages ADD COLUMN ret TEXT;
+ALTER TABLE messages ADD COLUMN envid TEXT;
+ALTER TABLE recipients ADD COLUMN notify INTEGER;
+ALTER TABLE recipients ADD COLUMN orcpt TEXT;
+";
 
 // Times are milliseconds since 1970. `messages.id` is the queue id's number. A message lives while
 // a recipient or a badmail row names it. `body_file` says that the content is the file
@@ -23,7 +34,12 @@ CREATE TABLE messages (
   checksum INTEGER NOT NULL,
   eight_bit INTEGER NOT NULL,
   body_file INTEGER NOT NULL,
-  source TEXT, account TEXT, helo TEXT NOT NULL, listener TEXT NOT NULL
+  source TEXT, account TEXT, helo TEXT NOT NULL, listener TEXT NOT NULL,
+  binary INTEGER NOT NULL DEFAULT 0,
+  utf8 INTEGER NOT NULL DEFAULT 0,
+  require_tls INTEGER NOT NULL DEFAULT 0,
+  ret TEXT,
+  envid TEXT
 );
 CREATE TABLE bodies (id INTEGER PRIMARY KEY, content BLOB NOT NULL);
 CREATE TABLE recipients (
@@ -37,6 +53,8 @@ CREATE TABLE recipients (
   attempts INTEGER NOT NULL DEFAULT 0,
   attempt_ms INTEGER,
   error TEXT,
+  notify INTEGER,
+  orcpt TEXT,
   PRIMARY KEY (message, ordinal)
 ) WITHOUT ROWID;
 CREATE INDEX recipients_due ON recipients (due_ms, message, ordinal);
@@ -78,6 +96,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     match layout {
         0 => connection.execute_batch(&format!(
             "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;"
+        ))?,
+        1 => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {FROM_LAYOUT_1} PRAGMA user_version = {LAYOUT}; COMMIT;"
         ))?,
         LAYOUT => {}
         other => {

@@ -9,6 +9,7 @@ pub mod control;
 pub mod counters;
 pub mod descriptors;
 pub mod feeds;
+mod intake;
 pub mod listener;
 pub mod never_route;
 pub mod outbound;

@@ -3,11 +3,7 @@
 //! Every answer that accepts or refuses is logged with its rule and reason, and refusals that prove
 //! something become evidence.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::sync::Arc;
 
 use relay_common::entry::Reason;
 use relay_core::{
@@ -21,8 +17,6 @@ use relay_core::{
     smtp::{
         address::{Domain, ForwardPath},
         command::RcptCommand,
-        envelope::Envelope,
-        received::ReceivedField,
         reply::Reply,
         session::{Answer, AuthRefusal, Effect, PlainCredentials, Session, SessionEvent, Verdict},
     },
@@ -35,7 +29,7 @@ use super::{
 use crate::{
     auth,
     dns::Reverse,
-    queue::{MessageWriter, NewMessage, NewRecipient, Route, StoreError},
+    queue::{MessageWriter, NewRecipient, Route},
 };
 
 /// One connection's dealings with the world.
@@ -45,8 +39,10 @@ pub struct Questions {
     pub listener: Arc<Listener>,
     pub source: Source,
     /// Recipients of the message under way, as they were accepted.
-    recipients: Vec<NewRecipient>,
-    message: Option<MessageWriter>,
+    pub(super) recipients: Vec<NewRecipient>,
+    /// MAIL said REQUIRETLS.
+    requires_tls: bool,
+    pub(super) message: Option<MessageWriter>,
     /// Messages acknowledged, and recipients refused, for the log.
     pub accepted: u32,
     pub refused: u32,
@@ -59,6 +55,7 @@ impl Questions {
             listener,
             source,
             recipients: Vec::new(),
+            requires_tls: false,
             message: None,
             accepted: 0,
             refused: 0,
@@ -82,8 +79,9 @@ impl Questions {
     /// Answers what asks; `None` for what only tells.
     pub async fn answer(&mut self, effect: Effect, session: &Session) -> Option<Answer> {
         match effect {
-            Effect::CheckMail(_) => {
+            Effect::CheckMail(mail) => {
                 self.recipients.clear();
+                self.requires_tls = mail.options.require_tls;
                 Some(Answer::Mail(Verdict::Accept))
             }
             Effect::CheckRecipient(rcpt) => {
@@ -97,12 +95,11 @@ impl Questions {
                 Some(Answer::MessageOpened(opened.map_err(|error| self.not_stored(&error))))
             }
             Effect::Body(bytes) => {
-                if let Some(message) = &mut self.message
-                    && let Err(error) = message.write(&bytes)
-                {
-                    // `commit` will fail with the same error; until then the rest is read away.
-                    tracing::error!(queue_id = %message.queue_id(), %error, "cannot write message");
-                }
+                self.write(&bytes);
+                None
+            }
+            Effect::HeaderEnd(end) => {
+                self.header_end(end);
                 None
             }
             Effect::EndMessage => Some(Answer::Stored(self.store(session).await)),
@@ -168,6 +165,13 @@ impl Questions {
             reason = decision.reason, "recipient"
         );
         let refusal = match decision.outcome {
+            // RFC 8689 section 4.2: no inside host is verified, and better said now than in a report.
+            Outcome::Accept(Accepted::Inbound) if self.requires_tls => {
+                counters.recipients_other_refused.add();
+                self.refused += 1;
+                let text = "REQUIRETLS cannot be had on the way to this recipient";
+                return Verdict::Refuse(Reply::new(550, (5, 7, 30), text));
+            }
             Outcome::Accept(accepted) => {
                 let route =
                     if accepted == Accepted::Inbound { Route::Inbound } else { Route::Relay };
@@ -177,6 +181,7 @@ impl Questions {
                 }
                 self.recipients.push(NewRecipient {
                     address: self.address_of(&rcpt.forward_path),
+                    options: rcpt.options.clone(),
                     route,
                     rule: decision.rule,
                 });
@@ -202,7 +207,7 @@ impl Questions {
     }
 
     /// The address a recipient is queued under; `<postmaster>` stands for a real one.
-    fn address_of(&self, path: &ForwardPath) -> String {
+    pub(super) fn address_of(&self, path: &ForwardPath) -> String {
         match (path, &self.shared.postmaster) {
             (ForwardPath::Postmaster, Some(postmaster)) => postmaster.clone(),
             (path, _) => path.to_string(),
@@ -222,80 +227,6 @@ impl Questions {
             );
             if refusal.is_evidence() { AuthRefusal::Invalid } else { AuthRefusal::Unavailable }
         })
-    }
-
-    async fn begin(&mut self, envelope: &Envelope) -> Result<(), StoreError> {
-        // The session keeps those that were accepted, each of which stands here.
-        let accepted: HashMap<&str, &NewRecipient> =
-            self.recipients.iter().map(|each| (each.address.as_str(), each)).collect();
-        let mut seen = HashSet::new();
-        let recipients: Vec<NewRecipient> = envelope
-            .recipients
-            .iter()
-            .map(|path| self.address_of(path))
-            .filter(|address| seen.insert(address.clone()))
-            .filter_map(|address| accepted.get(address.as_str()).map(|&each| each.clone()))
-            .collect();
-        let only = match &recipients[..] {
-            [only] => Some(only.address.clone()),
-            _ => None,
-        };
-        let mut message = self.shared.spool.begin(NewMessage {
-            reverse_path: envelope.reverse_path.to_string(),
-            recipients,
-            source: Some(self.source.address),
-            account: envelope.account.clone(),
-            helo: envelope.helo.name.clone(),
-            listener: self.listener.name.clone(),
-        })?;
-        let reverse = self.source.reverse().await;
-        let received = ReceivedField {
-            helo: &envelope.helo,
-            verified_name: match &reverse {
-                Reverse::Verified(name) => Some(name),
-                _ => None,
-            },
-            source: self.source.address,
-            hostname: &self.shared.hostname,
-            protocol: envelope.protocol(),
-            tls: envelope.tls.as_ref(),
-            id: &message.queue_id().to_string(),
-            recipient: only.as_deref(),
-            at: SystemTime::now(),
-        };
-        message.write(received.to_string().as_bytes())?;
-        self.message = Some(message);
-        Ok(())
-    }
-
-    /// 250 only after this returns the id: the message is on disk then.
-    async fn store(&mut self, session: &Session) -> Result<String, Reply> {
-        let Some(message) = self.message.take() else {
-            self.shared.counters.defects.add();
-            return Err(Reply::new(451, (4, 3, 0), "Internal error"));
-        };
-        let (id, size) = (message.queue_id(), message.size());
-        if let Err(error) = message.commit().await {
-            return Err(self.not_stored(&error));
-        }
-        self.shared.counters.messages_accepted.add();
-        self.accepted += 1;
-        for recipient in &self.recipients {
-            tracing::info!(
-                queue_id = %id, source = %self.source.address, listener = self.listener.name,
-                account = session.account(), recipient = recipient.address,
-                route = ?recipient.route, rule = recipient.rule, size, "message accepted"
-            );
-        }
-        Ok(id.to_string())
-    }
-
-    /// The client keeps its message and comes again.
-    fn not_stored(&self, error: &StoreError) -> Reply {
-        self.shared.counters.messages_not_stored.add();
-        tracing::error!(source = %self.source.address, %error, "message not stored");
-        let (code, enhanced) = error.status();
-        Reply::new(code, enhanced, "The message cannot be stored now, try again later")
     }
 
     async fn event(&mut self, event: SessionEvent) {

@@ -3,6 +3,7 @@
 use super::sink::Answer;
 use super::*;
 use relay_core::smtp::client::{ClientTls, PlainLogin};
+use relay_core::smtp::options::{MailOptions, RcptOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,12 +99,15 @@ async fn inbound_mail_without_an_inside_host_never_reaches_the_smart_host() {
     let gateway = Gateway::start(to_sink(&sink));
     let recipients = vec![NewRecipient {
         address: "a@ours.example".to_owned(),
+        options: RcptOptions::default(),
         route: Route::Inbound,
         rule: "domain ours.example".to_owned(),
     }];
     let message = NewMessage {
         reverse_path: "s@y.example".to_owned(),
         recipients,
+        options: MailOptions::default(),
+        binary: false,
         source: None,
         account: None,
         helo: "client.example".to_owned(),

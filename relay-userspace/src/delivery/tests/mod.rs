@@ -1,6 +1,7 @@
 //! Delivery against scripted next hops over loopback.
 
 mod destinations;
+mod options;
 mod replies;
 mod sink;
 mod stream;
@@ -9,6 +10,7 @@ use super::*;
 use crate::queue::{
     Filter, MessageSummary, NewMessage, NewRecipient, QueueId, QueueStats, Route, SpoolSettings,
 };
+use relay_core::smtp::options::{MailOptions, RcptOptions};
 use sink::Sink;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -88,12 +90,15 @@ impl Gateway {
 async fn store(spool: &Spool, from: &str, to: &[&str], content: &[u8]) -> QueueId {
     let recipient = |address: &&str| NewRecipient {
         address: (*address).to_owned(),
+        options: RcptOptions::default(),
         route: Route::Relay,
         rule: "test".to_owned(),
     };
     let message = NewMessage {
         reverse_path: from.to_owned(),
         recipients: to.iter().map(recipient).collect(),
+        options: MailOptions::default(),
+        binary: false,
         source: None,
         account: None,
         helo: "client.example".to_owned(),

@@ -7,6 +7,7 @@ use relay_core::smtp::client::{
     ClientJob, ClientSettings, ClientTls, Failure, FailureKind, OutgoingMessage, RecipientStatus,
     Stage,
 };
+use relay_core::smtp::options::MailOptions;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,12 +29,8 @@ async fn silent_after(script: &'static [&'static str], size: usize) -> (Failure,
         drop(theirs);
     });
     let settings = ClientSettings { tls: ClientTls::Off, ..ClientSettings::default() };
-    let message = OutgoingMessage {
-        reverse_path: String::new(),
-        recipients: vec!["a@x.example".to_owned()],
-        size: None,
-        eight_bit: false,
-    };
+    let message =
+        OutgoingMessage { recipients: vec!["a@x.example".into()], ..OutgoingMessage::default() };
     let job = ClientJob { settings: Arc::new(settings), message };
     let tls = TlsStart {
         config: None,
@@ -47,6 +44,8 @@ async fn silent_after(script: &'static [&'static str], size: usize) -> (Failure,
         received: SystemTime::now(),
         size: size as u64,
         eight_bit: false,
+        binary: false,
+        options: MailOptions::default(),
         content: Content::Inline(vec![b'x'; size].into()),
     };
     let started = Instant::now();

@@ -3,8 +3,10 @@
 mod crash;
 mod damage;
 mod model;
+mod options;
 
 use super::*;
+use relay_core::smtp::options::{MailOptions, RcptOptions};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,12 +28,15 @@ pub(super) fn open(folder: &Path) -> Spool {
 pub(super) fn envelope(from: &str, to: &[&str]) -> NewMessage {
     let recipient = |address: &&str| NewRecipient {
         address: (*address).to_owned(),
+        options: RcptOptions::default(),
         route: Route::Relay,
         rule: "test".to_owned(),
     };
     NewMessage {
         reverse_path: from.to_owned(),
         recipients: to.iter().map(recipient).collect(),
+        options: MailOptions::default(),
+        binary: false,
         source: Some("192.0.2.7".parse().unwrap()),
         account: None,
         helo: "client.example".to_owned(),
@@ -65,7 +70,7 @@ fn attempt(message: QueueId) -> Attempt {
         delivered: vec![],
         deferred: vec![],
         failed: vec![],
-        report: FailureReport::None,
+        report: SenderReport::None,
     }
 }
 
@@ -160,8 +165,9 @@ async fn a_bounce_is_queued_with_the_removal_and_only_if_something_was_removed()
     let id = store(&spool, "s@y.example", &["a@x.example"], b"x\r\n").await;
     let bounce = |of: QueueId| Attempt {
         failed: vec![Failure { ordinal: 0, reason: "550 no".into() }],
-        report: FailureReport::Bounce(Box::new(Bounce {
+        report: SenderReport::Bounce(Box::new(Bounce {
             id: spool.allocate(),
+            about: vec![0],
             message: envelope("", &["s@y.example"]),
             content: b"Subject: failed\r\n\r\nsorry\r\n".to_vec(),
         })),
@@ -178,7 +184,7 @@ async fn a_bounce_is_queued_with_the_removal_and_only_if_something_was_removed()
 
     let null = listed[0].id;
     let failed = vec![Failure { ordinal: 0, reason: "550 nobody".into() }];
-    let badmail = Attempt { failed, report: FailureReport::Badmail, ..attempt(null) };
+    let badmail = Attempt { failed, report: SenderReport::Badmail, ..attempt(null) };
     spool.record(badmail).await.unwrap();
     let stats = spool.stats().await.unwrap();
     assert_eq!((stats.messages, stats.badmail, stats.due), (1, 1, 0));

@@ -85,9 +85,10 @@ async fn record(
     let bounce_id = spool.allocate();
     let report = if bounce {
         let message = envelope("", &["s@z.example"]);
-        FailureReport::Bounce(Box::new(Bounce { id: bounce_id, message, content: content.clone() }))
+        let (about, content) = (of(failed).collect(), content.clone());
+        SenderReport::Bounce(Box::new(Bounce { id: bounce_id, about, message, content }))
     } else {
-        FailureReport::Badmail
+        SenderReport::Badmail
     };
     let failures = of(failed).map(|ordinal| Failure { ordinal, reason: "no".into() });
     let outcome = Attempt {

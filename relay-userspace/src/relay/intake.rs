@@ -1,0 +1,125 @@
+//! A message on its way from the session into the queue, with the fields that are added to it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
+
+use relay_core::smtp::{
+    command::BodyType,
+    envelope::Envelope,
+    options::MailOptions,
+    received::{ReceivedField, rfc5322_date},
+    reply::Reply,
+    session::{HeaderEnd, Session},
+};
+
+use super::questions::Questions;
+use crate::{
+    dns::Reverse,
+    queue::{NewMessage, NewRecipient, StoreError},
+};
+
+impl Questions {
+    pub(super) async fn begin(&mut self, envelope: &Envelope) -> Result<(), StoreError> {
+        // The session keeps those that were accepted, each of which stands here.
+        let accepted: HashMap<&str, &NewRecipient> =
+            self.recipients.iter().map(|each| (each.address.as_str(), each)).collect();
+        let mut seen = HashSet::new();
+        let recipients: Vec<NewRecipient> = envelope
+            .recipients
+            .iter()
+            .map(|path| self.address_of(path))
+            .filter(|address| seen.insert(address.clone()))
+            .filter_map(|address| accepted.get(address.as_str()).map(|&each| each.clone()))
+            .collect();
+        let only = match &recipients[..] {
+            [only] => Some(only.address.clone()),
+            _ => None,
+        };
+        let mut message = self.shared.spool.begin(NewMessage {
+            reverse_path: envelope.reverse_path.to_string(),
+            recipients,
+            // Whether there are fields in UTF-8, the header section will tell.
+            options: MailOptions { utf8: false, ..envelope.options.clone() },
+            binary: envelope.body == BodyType::BinaryMime,
+            source: Some(self.source.address),
+            account: envelope.account.clone(),
+            helo: envelope.helo.name.clone(),
+            listener: self.listener.name.clone(),
+        })?;
+        let reverse = self.source.reverse().await;
+        let received = ReceivedField {
+            helo: &envelope.helo,
+            verified_name: match &reverse {
+                Reverse::Verified(name) => Some(name),
+                _ => None,
+            },
+            source: self.source.address,
+            hostname: &self.shared.hostname,
+            protocol: envelope.protocol(),
+            tls: envelope.tls.as_ref(),
+            id: &message.queue_id().to_string(),
+            recipient: only.as_deref(),
+            at: SystemTime::now(),
+        };
+        message.write(received.to_string().as_bytes())?;
+        self.message = Some(message);
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, content: &[u8]) {
+        if let Some(message) = &mut self.message
+            && let Err(error) = message.write(content)
+        {
+            // `commit` will fail with the same error; until then the rest is read away.
+            tracing::error!(queue_id = %message.queue_id(), %error, "cannot write message");
+        }
+    }
+
+    /// What to do at the end of a header section: adds what a submission lacks (RFC 6409 section 8).
+    pub(super) fn header_end(&mut self, end: HeaderEnd) {
+        let Some(message) = &mut self.message else { return };
+        if end.utf8 {
+            message.set_utf8();
+        }
+        let id = message.queue_id();
+        if end.lacks_date {
+            self.write(format!("Date: {}\r\n", rfc5322_date(SystemTime::now())).as_bytes());
+        }
+        if end.lacks_message_id {
+            let field = format!("Message-ID: <{id}@{}>\r\n", self.shared.hostname);
+            self.write(field.as_bytes());
+        }
+    }
+
+    /// 250 only after this returns the id: the message is on disk then.
+    pub(super) async fn store(&mut self, session: &Session) -> Result<String, Reply> {
+        let Some(message) = self.message.take() else {
+            self.shared.counters.defects.add();
+            return Err(Reply::new(451, (4, 3, 0), "Internal error"));
+        };
+        let (id, size) = (message.queue_id(), message.size());
+        if let Err(error) = message.commit().await {
+            return Err(self.not_stored(&error));
+        }
+        self.shared.counters.messages_accepted.add();
+        self.accepted += 1;
+        for recipient in &self.recipients {
+            tracing::info!(
+                queue_id = %id, source = %self.source.address, listener = self.listener.name,
+                account = session.account(), recipient = recipient.address,
+                route = ?recipient.route, rule = recipient.rule, size, "message accepted"
+            );
+        }
+        Ok(id.to_string())
+    }
+
+    /// The client keeps its message and comes again.
+    pub(super) fn not_stored(&self, error: &StoreError) -> Reply {
+        self.shared.counters.messages_not_stored.add();
+        tracing::error!(source = %self.source.address, %error, "message not stored");
+        let (code, enhanced) = error.status();
+        Reply::new(code, enhanced, "The message cannot be stored now, try again later")
+    }
+}
