@@ -102,9 +102,10 @@ impl Framing {
         *self = Self::default();
     }
 
-    /// Whether a new line begins with these octets.
-    pub fn line_begins_with(&self, prefix: &[u8]) -> bool {
-        self.skipping_line.is_none() && self.buffer.starts_with(prefix)
+    /// What has come of the next line, and of what is behind it; `None` inside a refused line.
+    pub fn line_so_far(&mut self) -> Option<&[u8]> {
+        let begun = self.skipping_line.is_none() || self.skip_line() == Some(true);
+        begun.then_some(&self.buffer[..])
     }
 
     /// The next command line of at most `limit` octets, CRLF apart; `None` while it has no end.

@@ -271,6 +271,8 @@ pub struct Limits {
     pub errors: u32,
     pub connections: usize,
     pub connections_per_source: usize,
+    /// Before the banner, of an unknown source; zero: none.
+    pub pregreet_wait: Duration,
     pub command_timeout: Duration,
     pub data_timeout: Duration,
     pub session_timeout: Duration,

@@ -164,6 +164,7 @@ pub(super) struct Limits {
     pub(super) errors: Number,
     pub(super) connections: Number,
     pub(super) connections_per_source: Number,
+    pub(super) pregreet_wait: Text,
     pub(super) command_timeout: Text,
     pub(super) data_timeout: Text,
     pub(super) session_timeout: Text,

@@ -34,6 +34,18 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     }
 }
 
+/// How long clients are kept waiting; 0s: not at all. RFC 5321 section 4.5.3.2.1 has a client wait
+/// for five minutes, but many do not.
+pub(super) fn short_wait(text: &str) -> Parsed<Duration> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= Duration::from_secs(60) => Ok(duration),
+        Ok(_) => Err("longer than a minute, which honest clients do not wait; write for example \
+                      6s, or 0s for no wait"
+            .into()),
+        Err(_) => Err("not a duration; write for example 6s, or 0s for no wait".into()),
+    }
+}
+
 pub(super) fn size_bytes(text: &str) -> Parsed<u64> {
     const UNITS: [(&str, u64); 4] =
         [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1)];

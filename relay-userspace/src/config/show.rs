@@ -159,6 +159,7 @@ fn limits(limits: &Limits) -> Fields {
         ("errors", number(limits.errors)),
         ("connections", number(limits.connections as u64)),
         ("connections_per_source", number(limits.connections_per_source as u64)),
+        ("pregreet_wait", duration(limits.pregreet_wait)),
         ("command_timeout", duration(limits.command_timeout)),
         ("data_timeout", duration(limits.data_timeout)),
         ("session_timeout", duration(limits.session_timeout)),

@@ -203,6 +203,8 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[ban]\nladder = [\"1h\", \"200years\"]", &["2:17", "ban.ladder", "200years", "hundred"]),
     ("[ban]\nladder = []", &["ban.ladder", "empty"]),
     ("[limits]\nmessage_size = \"big\"", &["limits.message_size", "50MiB"]),
+    ("[limits]\npregreet_wait = \"2min\"", &["2:17", "limits.pregreet_wait", "2min", "0s"]),
+    ("[limits]\npregreet_wait = \"6\"", &["limits.pregreet_wait", "not a duration"]),
     ("[queue]\nexpire = \"0s\"", &["queue.expire", "shorter than a second"]),
     ("[log]\nlevel = \"loud\"", &["log.level", "\"info\""]),
 ];

@@ -3,6 +3,8 @@
 //! The session knows the protocol and does no I/O; this loop does the I/O and knows no protocol.
 //! What the session asks, [`Questions`] answers.
 
+mod pregreet;
+
 use std::{
     io,
     net::SocketAddr,
@@ -85,12 +87,15 @@ struct Connection {
 
 impl Connection {
     async fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
-        if let Some(reply) = self.questions.at_connect().await {
-            self.session.turn_away(reply);
-        } else {
-            self.session.greet(Instant::now());
-        }
         let mut bytes = vec![0; READ_BYTES].into_boxed_slice();
+        match self.questions.at_connect().await {
+            Some(reply) => self.session.turn_away(reply),
+            None => {
+                let early = self.early_talk(&mut bytes, stop).await?;
+                self.session.greet(Instant::now());
+                self.session.push(&bytes[..early], Instant::now());
+            }
+        }
         loop {
             self.do_effects().await?;
             self.flush().await?;

@@ -29,6 +29,18 @@ counters! {
     connections_crowded,
     /// Connections turned away because their source is denied: 554.
     connections_denied,
+    /// Clients that spoke before the banner: 554.
+    early_talkers,
+    /// Clients that began a TLS handshake where plain text was due: 554.
+    tls_on_plain_port,
+    /// Clients that spoke HTTP: 554.
+    http_clients,
+    /// Clients that sent binary junk for a first command: 554.
+    binary_clients,
+    /// Clients that sent a group of commands before they might.
+    pipelining_unauthorised,
+    /// Bare CRs and LFs, in commands and in messages, that were refused.
+    newlines_refused,
     /// Sessions that began TLS.
     tls_sessions,
     /// TLS handshakes that failed.

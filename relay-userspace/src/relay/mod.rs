@@ -2,6 +2,7 @@
 //!
 //! [`serve`] puts it together; [`connection`] is one client's way through it.
 
+mod accepting;
 pub mod admission;
 pub mod bans;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod counters;
 pub mod descriptors;
 pub mod feeds;
 mod intake;
+pub mod known;
 pub mod listener;
 pub mod never_route;
 pub mod outbound;
@@ -18,3 +20,6 @@ pub mod questions;
 pub mod serve;
 pub mod source;
 pub mod state;
+
+#[cfg(test)]
+mod tests;

@@ -3,14 +3,14 @@
 //! Every answer that accepts or refuses is logged with its rule and reason, and refusals that prove
 //! something become evidence.
 
+mod events;
+
 use std::sync::Arc;
 
 use relay_common::entry::Reason;
 use relay_core::{
-    ban::evidence::Evidence,
     policy::{
         Decision, Outcome, Refusal,
-        connection::Standing,
         recipient::{self, RecipientFacts},
         relay::{self, Accepted, DomainView, RecipientView, RelayFacts, SourceFacts},
     },
@@ -18,7 +18,7 @@ use relay_core::{
         address::{Domain, ForwardPath},
         command::RcptCommand,
         reply::Reply,
-        session::{Answer, AuthRefusal, Effect, PlainCredentials, Session, SessionEvent, Verdict},
+        session::{Answer, AuthRefusal, Effect, PlainCredentials, Session, Verdict},
     },
 };
 
@@ -227,57 +227,6 @@ impl Questions {
             );
             if refusal.is_evidence() { AuthRefusal::Invalid } else { AuthRefusal::Unavailable }
         })
-    }
-
-    async fn event(&mut self, event: SessionEvent) {
-        let source = self.source.address;
-        let (reason, rule, detail) = match event {
-            SessionEvent::Authenticated(account) => {
-                self.shared.counters.auth_successes.add();
-                tracing::info!(%source, account, "authenticated");
-                return;
-            }
-            SessionEvent::AuthFailed(name) => {
-                self.shared.counters.auth_failures.add();
-                (Reason::AuthFailure, "password", format!("wrong password for {name:?}"))
-            }
-            SessionEvent::Pregreet(bytes) => {
-                let said = bytes.escape_ascii();
-                (Reason::Pregreet, "pregreet", format!("spoke before the banner: {said}"))
-            }
-            SessionEvent::RoutingTrick => {
-                self.shared.counters.recipients_relaying_refused.add();
-                let detail = "a recipient that asks to be routed".to_owned();
-                (Reason::RelayProbe, "no routing in recipients", detail)
-            }
-            SessionEvent::Http => (Reason::Protocol, "protocol", "speaks HTTP".to_owned()),
-            SessionEvent::PlaintextBehindStartTls => {
-                (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())
-            }
-            SessionEvent::TooManyErrors => {
-                (Reason::Protocol, "protocol", "too many protocol errors".to_owned())
-            }
-            SessionEvent::AnswerMismatch => {
-                self.shared.counters.defects.add();
-                tracing::error!(%source, "a session was answered what it had not asked");
-                return;
-            }
-            // Broken or unlucky clients, not hostile ones.
-            harmless => {
-                tracing::info!(%source, event = ?harmless, "session event");
-                return;
-            }
-        };
-        self.evidence(reason, rule.to_owned(), detail).await;
-    }
-
-    /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
-    async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
-        let shared = Arc::clone(&self.shared);
-        if self.source.standing(&shared).await == Standing::Trusted {
-            return false;
-        }
-        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail })
     }
 }
 

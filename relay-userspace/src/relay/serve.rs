@@ -1,8 +1,7 @@
 //! The relay daemon, put together: bind as root, become nobody in particular, then serve.
 
 use std::{
-    fs, io,
-    net::SocketAddr,
+    fs,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,15 +10,17 @@ use std::{
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use relay_core::policy::recipient::ExemptRecipients;
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::{Admission, Crowded},
+    accepting,
+    admission::Admission,
     bans::{self, Bans},
-    connection, control,
+    control,
     counters::Counters,
     descriptors, feeds,
+    known::Known,
     listener::{self, Bound},
     never_route::NeverRoute,
     outbound,
@@ -42,8 +43,8 @@ use crate::{
     tls::{self, ServerTls},
 };
 
-/// How long sessions get to end in order.
-const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
+/// How long delivery and the rest get to end in order, once all sessions have.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// A connection of its own for each question; the edge answers from memory.
 const EDGE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -118,7 +119,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let mut stop_signals = StopSignals::new()?;
     let stop = CancellationToken::new();
-    let (shared, orders) = share(config, files, &opened)?;
+    let (shared, orders) = share(config, files, &opened.listeners, &opened.tls)?;
     let delivery =
         outbound::settings(config, &shared, &opened.listeners, opened.smart_host_password)?;
     let mut tasks = JoinSet::new();
@@ -144,19 +145,16 @@ async fn run(
             tracing::error!(%error, "the control socket cannot be served");
         }
     });
-    let sessions = accept_all(&shared, opened.listeners, &stop)?;
+    let sessions = accepting::accept_all(&shared, opened.listeners, &stop)?;
     opened.starter.ready();
     tracing::info!(hostname = shared.hostname, "relay ready");
     stop_signals.recv().await;
     tracing::info!("relay stopping");
     stop.cancel();
-    end_sessions(sessions).await;
+    accepting::end(sessions).await;
     // The taker of bans ends with the last holder of `shared`, the others by the token.
     drop(shared);
-    if timeout(SESSIONS_END_WITHIN * 2, async { while tasks.join_next().await.is_some() {} })
-        .await
-        .is_err()
-    {
+    if timeout(ENDS_WITHIN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("cut off what was still under way; the queue has it");
     }
     Ok(())
@@ -167,9 +165,15 @@ async fn open_queue(spool: Spool, stop: CancellationToken) {
     stop.run_until_cancelled(spool.keep_trying()).await;
 }
 
-type Orders = mpsc::Receiver<relay_core::ban::order::BanOrder>;
+pub(super) type Orders = mpsc::Receiver<relay_core::ban::order::BanOrder>;
 
-fn share(config: &Config, files: &Files, opened: &Opened) -> anyhow::Result<(Arc<Shared>, Orders)> {
+/// What all sessions share, and the bans that they will order.
+pub(super) fn share(
+    config: &Config,
+    files: &Files,
+    bound: &[Bound],
+    tls: &ServerTls,
+) -> anyhow::Result<(Arc<Shared>, Orders)> {
     let counters = Arc::new(Counters::default());
     let (bans, orders) = Bans::new(ban_policy(&config.ban), Arc::clone(&counters));
     let resolver = Resolver::new(&ResolverSettings {
@@ -191,7 +195,7 @@ fn share(config: &Config, files: &Files, opened: &Opened) -> anyhow::Result<(Arc
     let spool_settings =
         SpoolSettings { free_bytes_min: config.queue.min_free_bytes, ..SpoolSettings::default() };
     let listeners = config.listeners.iter().enumerate().map(|(index, listener)| {
-        let bound = opened.listeners.iter().filter(|bound| bound.listener == index);
+        let bound = bound.iter().filter(|bound| bound.listener == index);
         Arc::new(Listener::new(config, listener, bound.map(|bound| bound.address).collect()))
     });
     let shared = Shared {
@@ -206,13 +210,15 @@ fn share(config: &Config, files: &Files, opened: &Opened) -> anyhow::Result<(Arc
         dnsbl,
         accounts: Accounts::open(&files.accounts)?,
         spool: Spool::open_or_wait(&files.queue, spool_settings)?,
-        tls: Arc::clone(&opened.tls.config),
+        tls: Arc::clone(&tls.config),
         bans,
         edge: Client::edge(&config.server.run_dir).with_timeout(EDGE_ANSWERS_WITHIN),
         filter_here: state::filters_here(config),
+        known: Known::of(config),
+        pregreet_wait: config.limits.pregreet_wait,
         admission: Admission::new(config.limits.connections, config.limits.connections_per_source),
         counters,
-        notices: notices(config, &opened.tls),
+        notices: notices(config, tls),
     };
     Ok((Arc::new(shared), orders))
 }
@@ -238,113 +244,4 @@ fn notices(config: &Config, tls: &ServerTls) -> Vec<String> {
         notices.push("no listener offers TLS".to_owned());
     }
     notices
-}
-
-/// Accepts on every bound address, each in a task of its own.
-fn accept_all(
-    shared: &Arc<Shared>,
-    bound: Vec<Bound>,
-    stop: &CancellationToken,
-) -> anyhow::Result<JoinSet<()>> {
-    let mut tasks = JoinSet::new();
-    for bound in bound {
-        let socket = TcpListener::from_std(bound.socket).context("serving a listener")?;
-        let listener = Arc::clone(&shared.listeners[bound.listener]);
-        tasks.spawn(accept(Arc::clone(shared), listener, socket, stop.clone()));
-    }
-    Ok(tasks)
-}
-
-/// Takes connections until told to stop, then waits for their sessions.
-async fn accept(
-    shared: Arc<Shared>,
-    listener: Arc<Listener>,
-    socket: TcpListener,
-    stop: CancellationToken,
-) {
-    let mut sessions = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    session(&shared, &listener, stream, peer, &stop, &mut sessions).await;
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: they come back as sessions end.
-                    tracing::error!(listener = listener.name, %error, "accept");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-            // Ended ones are taken out, so that the set is bounded by the admission.
-            Some(ended) = sessions.join_next() => report(&shared, ended),
-        }
-    }
-    drop(socket);
-    while let Some(ended) = sessions.join_next().await {
-        report(&shared, ended);
-    }
-}
-
-fn report(shared: &Shared, ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        shared.counters.defects.add();
-        tracing::error!(%error, "a session ended by a defect of this program");
-    }
-}
-
-async fn session(
-    shared: &Arc<Shared>,
-    listener: &Arc<Listener>,
-    stream: tokio::net::TcpStream,
-    peer: SocketAddr,
-    stop: &CancellationToken,
-    sessions: &mut JoinSet<()>,
-) {
-    let ticket = match shared.admission.admit(peer.ip()) {
-        Ok(ticket) => ticket,
-        Err(crowded) => return turn_away(shared, listener, &stream, peer, crowded),
-    };
-    let local = match stream.local_addr() {
-        Ok(local) => local,
-        Err(error) => {
-            tracing::debug!(source = %peer.ip(), %error, "gone before it was served");
-            return;
-        }
-    };
-    shared.counters.connections.add();
-    let (shared, listener, stop) = (Arc::clone(shared), Arc::clone(listener), stop.clone());
-    sessions.spawn(async move {
-        connection::serve(shared, listener, stream, peer, local, stop).await;
-        drop(ticket);
-    });
-}
-
-/// A single write that need not succeed: a crowd must not cost more than its connections.
-fn turn_away(
-    shared: &Shared,
-    listener: &Listener,
-    stream: &tokio::net::TcpStream,
-    peer: SocketAddr,
-    crowded: Crowded,
-) {
-    shared.counters.connections_crowded.add();
-    let reply: &[u8] = match crowded {
-        Crowded::Server => b"421 4.3.2 Too many connections, try again later\r\n",
-        Crowded::Source => b"421 4.7.0 Too many connections from your address\r\n",
-    };
-    let told = match stream.try_write(reply) {
-        Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-        Err(_) => false,
-    };
-    tracing::info!(source = %peer.ip(), listener = listener.name, ?crowded, told, "turned away");
-}
-
-async fn end_sessions(mut accepting: JoinSet<()>) {
-    let ended = async { while accepting.join_next().await.is_some() {} };
-    if timeout(SESSIONS_END_WITHIN, ended).await.is_err() {
-        tracing::warn!("sessions that did not end in time were cut off");
-        accepting.shutdown().await;
-    }
 }

@@ -1,6 +1,11 @@
 //! What all sessions share, built once from the configuration.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context;
 use relay_core::{
@@ -14,7 +19,9 @@ use relay_core::{
     smtp::session::{AuthMode, SessionSettings, TlsMode},
 };
 
-use super::{admission::Admission, bans::Bans, counters::Counters, never_route::NeverRoute};
+use super::{
+    admission::Admission, bans::Bans, counters::Counters, known::Known, never_route::NeverRoute,
+};
 use crate::{
     auth::Accounts,
     config::{self, Config, DomainRoute, Enforce, Offer},
@@ -43,6 +50,9 @@ pub struct Shared {
     pub edge: Client,
     /// The lists are enforced at accept, not in the kernel.
     pub filter_here: bool,
+    pub known: Known,
+    /// How long an unknown source waits for the banner.
+    pub pregreet_wait: Duration,
     pub admission: Arc<Admission>,
     pub counters: Arc<Counters>,
     /// What an administrator should know that does not change: no smart host, a certificate that

@@ -10,22 +10,20 @@ use crate::smtp::envelope::{Helo, TlsInfo};
 use crate::smtp::framing::Line;
 use crate::smtp::reply::Reply;
 
-/// The first octets of a TLS handshake record (RFC 8446 section 5.1).
-const CLIENT_HELLO: &[u8] = &[0x16, 0x03];
-
 impl Session {
     /// Takes the next command line, if there is one.
     pub(super) fn next_command(&mut self, now: Instant) -> bool {
-        if self.framing.line_begins_with(CLIENT_HELLO) {
-            self.event(SessionEvent::TlsOnPlainPort);
-            self.reply_and_close(Reply::new(554, (5, 5, 0), "TLS begins with STARTTLS here"));
-            return true;
+        if let Some(refused) = self.refuse_foreign() {
+            return refused;
         }
         let Some(line) = self.framing.next_line(self.settings.command_line_max) else {
             return false;
         };
         self.clock.command_begins(now);
         match line {
+            Line::Complete(line) if self.helo.is_none() && line.contains(&0) => {
+                self.refuse_binary();
+            }
             Line::Complete(line) => {
                 match command::parse(&line, self.dialect()) {
                     Ok(command) => self.on_command(command, now),

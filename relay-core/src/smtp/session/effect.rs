@@ -157,6 +157,8 @@ pub enum SessionEvent {
     Http,
     /// It began a TLS handshake where plaintext was due.
     TlsOnPlainPort,
+    /// It sent binary junk before any command was understood.
+    Binary,
     /// A bare CR or LF: a broken client, or smuggling.
     BareNewline(NewlinePlace),
     /// A command line without end.

@@ -12,6 +12,7 @@ mod clock;
 mod commands;
 mod data;
 mod effect;
+mod foreign;
 mod header;
 mod message;
 mod mime;
@@ -21,8 +22,6 @@ mod transaction;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
-
-use bytes::Bytes;
 
 pub use effect::{
     AbortReason, Answer, AuthRefusal, Effect, HeaderEnd, NewlinePlace, PlainCredentials,
@@ -38,9 +37,6 @@ use super::command::{BodyType, Chunk, MailCommand};
 use super::envelope::{Helo, TlsInfo};
 use super::framing::Framing;
 use super::reply::Reply;
-
-/// Most octets of early talk that are kept as evidence.
-const PREGREET_SHOWN_MAX: usize = 64;
 
 /// Where the dialogue stands.
 #[derive(Debug)]
@@ -158,12 +154,7 @@ impl Session {
         match self.phase {
             _ if bytes.is_empty() => {}
             Phase::Closed => {}
-            Phase::Banner => {
-                let shown = &bytes[..bytes.len().min(PREGREET_SHOWN_MAX)];
-                self.event(SessionEvent::Pregreet(Bytes::copy_from_slice(shown)));
-                let text = "You spoke before the greeting";
-                self.reply_and_close(Reply::new(554, (5, 5, 0), text));
-            }
+            Phase::Banner => self.refuse_early(bytes),
             // Read before the handshake, so not protected by it.
             Phase::Asked(Question::Tls) => {
                 self.event(SessionEvent::PlaintextBehindStartTls);

@@ -58,6 +58,12 @@ impl Check<'_> {
             &d.connections_per_source,
             1..=1_000_000,
         );
+        let pregreet = self.text(
+            "limits.pregreet_wait",
+            &file.pregreet_wait,
+            &d.pregreet_wait,
+            parse::short_wait,
+        );
         let mut wait = |key: &str, written: &Text, default: &Text| {
             self.text(key, written, default, parse::duration)
         };
@@ -71,6 +77,7 @@ impl Check<'_> {
             errors: errors?,
             connections: connections?,
             connections_per_source: per_source?,
+            pregreet_wait: pregreet?,
             command_timeout: command?,
             data_timeout: data?,
             session_timeout: session?,

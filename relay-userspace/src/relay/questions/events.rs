@@ -1,0 +1,78 @@
+//! What a session tells of its client: counted, logged, and entered as evidence where it is some.
+
+use std::sync::Arc;
+
+use relay_common::entry::Reason;
+use relay_core::{
+    ban::evidence::Evidence, policy::connection::Standing, smtp::session::SessionEvent,
+};
+
+use super::Questions;
+
+impl Questions {
+    pub(super) async fn event(&mut self, event: SessionEvent) {
+        let source = self.source.address;
+        let counters = &self.shared.counters;
+        let (reason, rule, detail) = match event {
+            SessionEvent::Authenticated(account) => {
+                counters.auth_successes.add();
+                tracing::info!(%source, account, "authenticated");
+                return;
+            }
+            SessionEvent::AuthFailed(name) => {
+                counters.auth_failures.add();
+                (Reason::AuthFailure, "password", format!("wrong password for {name:?}"))
+            }
+            SessionEvent::Pregreet(bytes) => {
+                counters.early_talkers.add();
+                let said = bytes.escape_ascii();
+                (Reason::Pregreet, "pregreet", format!("spoke before the banner: {said}"))
+            }
+            SessionEvent::RoutingTrick => {
+                counters.recipients_relaying_refused.add();
+                let detail = "a recipient that asks to be routed".to_owned();
+                (Reason::RelayProbe, "no routing in recipients", detail)
+            }
+            SessionEvent::Http => {
+                counters.http_clients.add();
+                (Reason::Protocol, "protocol", "speaks HTTP".to_owned())
+            }
+            SessionEvent::Binary => {
+                counters.binary_clients.add();
+                (Reason::Protocol, "protocol", "sends binary junk".to_owned())
+            }
+            SessionEvent::PlaintextBehindStartTls => {
+                (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())
+            }
+            SessionEvent::TooManyErrors => {
+                (Reason::Protocol, "protocol", "too many protocol errors".to_owned())
+            }
+            SessionEvent::AnswerMismatch => {
+                counters.defects.add();
+                tracing::error!(%source, "a session was answered what it had not asked");
+                return;
+            }
+            // Broken or unlucky clients, not hostile ones.
+            harmless => {
+                match harmless {
+                    SessionEvent::TlsOnPlainPort => counters.tls_on_plain_port.add(),
+                    SessionEvent::UnauthorisedPipelining => counters.pipelining_unauthorised.add(),
+                    SessionEvent::BareNewline(_) => counters.newlines_refused.add(),
+                    _ => {}
+                }
+                tracing::info!(%source, event = ?harmless, "session event");
+                return;
+            }
+        };
+        self.evidence(reason, rule.to_owned(), detail).await;
+    }
+
+    /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
+    pub(super) async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
+        let shared = Arc::clone(&self.shared);
+        if self.source.standing(&shared).await == Standing::Trusted {
+            return false;
+        }
+        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail })
+    }
+}
