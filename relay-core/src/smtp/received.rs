@@ -28,6 +28,8 @@ pub struct ReceivedField<'a> {
     pub protocol: &'a str,
     /// The TLS that it came in.
     pub tls: Option<&'a TlsInfo>,
+    /// The account that submitted it, where that may be shown.
+    pub account: Option<&'a str>,
     /// The queue id.
     pub id: &'a str,
     /// The recipient, when there is exactly one: several would tell each of the others.
@@ -45,6 +47,9 @@ impl fmt::Display for ReceivedField<'_> {
         if let Some(tls) = self.tls {
             write!(f, "\r\n\t({} {})", host(&tls.version), host(&tls.cipher))?;
         }
+        if let Some(account) = self.account {
+            write!(f, "\r\n\t(authenticated as {})", account_name(account))?;
+        }
         write!(f, "\r\n\tid {}", host(self.id))?;
         if let Some(recipient) = self.recipient.and_then(angle_addr) {
             write!(f, "\r\n\tfor {recipient}")?;
@@ -55,14 +60,23 @@ impl fmt::Display for ReceivedField<'_> {
 
 /// A host name, address literal or token: other characters become `?`, an empty one `unknown`.
 fn host(text: &str) -> String {
-    let harmless = |c: char| match c {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
-        _ => '?',
-    };
     if text.is_empty() {
         return "unknown".to_owned();
     }
     text.chars().take(FOREIGN_MAX).map(harmless).collect()
+}
+
+fn harmless(c: char) -> char {
+    match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | '_' | ':' | '[' | ']' => c,
+        _ => '?',
+    }
+}
+
+/// An account's name inside a comment: as a host name, and with what is common in addresses.
+fn account_name(name: &str) -> String {
+    let local = name.chars().take(FOREIGN_MAX).map(|c| if c == '@' { '@' } else { harmless(c) });
+    local.collect()
 }
 
 /// `<address>`, when it is an address: its grammar leaves nothing to inject.
@@ -147,6 +161,7 @@ mod tests {
             hostname: "mx.example",
             protocol: "ESMTPSA",
             tls: Some(&tls),
+            account: Some("ann@x.example"),
             id: "4XyZ",
             recipient: Some("\"a b\"@x.example"),
             at: at(0),
@@ -156,13 +171,20 @@ mod tests {
             "Received: from client.example (mail.client.example [192.0.2.7])\r\n\
              \tby mx.example (Postern) with ESMTPSA\r\n\
              \t(TLSv1.3 TLS_AES_256_GCM_SHA384)\r\n\
+             \t(authenticated as ann@x.example)\r\n\
              \tid 4XyZ\r\n\
              \tfor <\"a b\"@x.example>;\r\n\
              \tThu, 01 Jan 1970 00:00:00 +0000\r\n"
         );
         let source = "2001:db8::1".parse().unwrap();
-        let bare =
-            ReceivedField { verified_name: None, tls: None, recipient: None, source, ..full };
+        let bare = ReceivedField {
+            verified_name: None,
+            tls: None,
+            account: None,
+            recipient: None,
+            source,
+            ..full
+        };
         assert_eq!(
             bare.to_string(),
             "Received: from client.example (unknown [IPv6:2001:db8::1])\r\n\
@@ -184,15 +206,16 @@ mod tests {
                 hostname: "mx.example",
                 protocol: "ESMTP",
                 tls: None,
+                account: Some(&name),
                 id: "1",
                 recipient: Some(&format!("{name}>")),
                 at: at(0),
             };
             let text = field.to_string();
-            prop_assert_eq!(text.matches("\r\n").count(), 4);
-            prop_assert_eq!(text.matches('\n').count(), 4);
+            prop_assert_eq!(text.matches("\r\n").count(), 5);
+            prop_assert_eq!(text.matches('\n').count(), 5);
             prop_assert!(text.lines().skip(1).all(|line| line.starts_with('\t')));
-            prop_assert_eq!(text.matches([';', '(', ')']).count(), 5);
+            prop_assert_eq!(text.matches([';', '(', ')']).count(), 7);
             prop_assert!(text.lines().all(|line| line.len() <= 998));
         }
     }

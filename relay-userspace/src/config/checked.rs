@@ -9,6 +9,7 @@ use std::{
 use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 use relay_core::feed::{Format, Limits as FeedLimits};
+use relay_core::smtp::framing::BareNewlines;
 
 use crate::edge::filter::SynLimit;
 
@@ -25,6 +26,7 @@ pub struct Config {
     pub dnsbl: Vec<Dnsbl>,
     pub feeds: Vec<Feed>,
     pub ban: Ban,
+    pub smtp: Smtp,
     pub limits: Limits,
     pub queue: Queue,
     pub log: Log,
@@ -263,12 +265,31 @@ pub struct Ban {
     pub make_room: bool,
 }
 
+/// How strictly SMTP is spoken.
+#[derive(Debug, Clone, Copy)]
+pub struct Smtp {
+    pub bare_newlines: BareNewlines,
+    pub enforce_sync: bool,
+    pub binarymime: bool,
+    pub show_account: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub message_size_bytes: u64,
     pub recipients: usize,
     pub messages: usize,
     pub errors: u32,
+    pub refusals: u32,
+    pub auth_failures: u32,
+    pub idle_commands: u32,
+    pub session_bytes: u64,
+    pub command_line_bytes: usize,
+    pub text_line_bytes: usize,
+    pub header_bytes: usize,
+    pub header_lines: usize,
+    pub hops: usize,
+    pub mime_depth: usize,
     pub connections: usize,
     pub connections_per_source: usize,
     /// Before the banner, of an unknown source; zero: none.
@@ -276,6 +297,8 @@ pub struct Limits {
     pub command_timeout: Duration,
     pub data_timeout: Duration,
     pub session_timeout: Duration,
+    /// Octets a second.
+    pub data_rate: u64,
 }
 
 #[derive(Debug, Clone)]

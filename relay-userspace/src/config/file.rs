@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) dnsbl: Vec<Spanned<Dnsbl>>,
     pub(super) feed: Vec<Spanned<Feed>>,
     pub(super) ban: Ban,
+    pub(super) smtp: Smtp,
     pub(super) limits: Limits,
     pub(super) queue: Queue,
     pub(super) log: Log,
@@ -157,17 +158,37 @@ pub(super) struct Ban {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Smtp {
+    pub(super) bare_newlines: Text,
+    pub(super) enforce_sync: Option<bool>,
+    pub(super) binarymime: Option<bool>,
+    pub(super) show_account: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) message_size: Text,
     pub(super) recipients: Number,
     pub(super) messages: Number,
     pub(super) errors: Number,
+    pub(super) refusals: Number,
+    pub(super) auth_failures: Number,
+    pub(super) idle_commands: Number,
+    pub(super) session_size: Text,
+    pub(super) command_line: Text,
+    pub(super) text_line: Text,
+    pub(super) header_size: Text,
+    pub(super) header_lines: Number,
+    pub(super) hops: Number,
+    pub(super) mime_depth: Number,
     pub(super) connections: Number,
     pub(super) connections_per_source: Number,
     pub(super) pregreet_wait: Text,
     pub(super) command_timeout: Text,
     pub(super) data_timeout: Text,
     pub(super) session_timeout: Text,
+    pub(super) data_rate: Number,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -10,6 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
+use relay_core::smtp::framing::BareNewlines;
 
 use super::checked::{
     AnswerRange, DomainRoute, Enforce, FeedSource, Host, LogFormat, Offer, OutboundTls,
@@ -227,6 +228,8 @@ pub(super) fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T> {
 
 pub(super) const OFFERS: [(&str, Offer); 3] =
     [("off", Offer::Off), ("offer", Offer::Offer), ("require", Offer::Require)];
+pub(super) const BARE_NEWLINES: [(&str, BareNewlines); 2] =
+    [("reject", BareNewlines::Reject), ("normalize", BareNewlines::Normalize)];
 pub(super) const ENFORCE: [(&str, Enforce); 2] =
     [("kernel", Enforce::Kernel), ("userspace", Enforce::Userspace)];
 pub(super) const ROUTES: [(&str, DomainRoute); 3] = [

@@ -20,6 +20,7 @@ pub fn show(config: &Config) -> Table {
     section("relay", relay(&config.relay));
     section("dns", dns(&config.dns));
     section("ban", ban(&config.ban));
+    section("smtp", smtp(&config.smtp));
     section("limits", limits(&config.limits));
     section("queue", queue(&config.queue));
     section("log", log(&config.log));
@@ -151,18 +152,38 @@ fn ban(ban: &Ban) -> Fields {
     ]
 }
 
+fn smtp(smtp: &Smtp) -> Fields {
+    vec![
+        ("bare_newlines", name_of(smtp.bare_newlines, &parse::BARE_NEWLINES)),
+        ("enforce_sync", Value::Boolean(smtp.enforce_sync)),
+        ("binarymime", Value::Boolean(smtp.binarymime)),
+        ("show_account", Value::Boolean(smtp.show_account)),
+    ]
+}
+
 fn limits(limits: &Limits) -> Fields {
     vec![
         ("message_size", size(limits.message_size_bytes)),
         ("recipients", number(limits.recipients as u64)),
         ("messages", number(limits.messages as u64)),
         ("errors", number(limits.errors)),
+        ("refusals", number(limits.refusals)),
+        ("auth_failures", number(limits.auth_failures)),
+        ("idle_commands", number(limits.idle_commands)),
+        ("session_size", size(limits.session_bytes)),
+        ("command_line", size(limits.command_line_bytes as u64)),
+        ("text_line", size(limits.text_line_bytes as u64)),
+        ("header_size", size(limits.header_bytes as u64)),
+        ("header_lines", number(limits.header_lines as u64)),
+        ("hops", number(limits.hops as u64)),
+        ("mime_depth", number(limits.mime_depth as u64)),
         ("connections", number(limits.connections as u64)),
         ("connections_per_source", number(limits.connections_per_source as u64)),
         ("pregreet_wait", duration(limits.pregreet_wait)),
         ("command_timeout", duration(limits.command_timeout)),
         ("data_timeout", duration(limits.data_timeout)),
         ("session_timeout", duration(limits.session_timeout)),
+        ("data_rate", number(limits.data_rate)),
     ]
 }
 

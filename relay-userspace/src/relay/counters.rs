@@ -37,10 +37,10 @@ counters! {
     http_clients,
     /// Clients that sent binary junk for a first command: 554.
     binary_clients,
-    /// Clients that sent a group of commands before they might.
+    /// Clients that did not wait for a reply where they had to: 554.
     pipelining_unauthorised,
-    /// Bare CRs and LFs, in commands and in messages, that were refused.
-    newlines_refused,
+    /// Bare CRs and LFs in commands and messages, refused or normalised.
+    bare_newlines,
     /// Sessions that began TLS.
     tls_sessions,
     /// TLS handshakes that failed.

@@ -59,6 +59,7 @@ impl Questions {
             hostname: &self.shared.hostname,
             protocol: envelope.protocol(),
             tls: envelope.tls.as_ref(),
+            account: envelope.account.as_deref().filter(|_| self.shared.shows_account),
             id: &message.queue_id().to_string(),
             recipient: only.as_deref(),
             at: SystemTime::now(),

@@ -213,6 +213,7 @@ pub(super) fn share(
         tls: Arc::clone(&tls.config),
         bans,
         edge: Client::edge(&config.server.run_dir).with_timeout(EDGE_ANSWERS_WITHIN),
+        shows_account: config.smtp.show_account,
         filter_here: state::filters_here(config),
         known: Known::of(config),
         pregreet_wait: config.limits.pregreet_wait,

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     auth::Accounts,
-    config::{self, Config, DomainRoute, Enforce, Offer},
+    config::{self, Config, DomainRoute, Enforce, Offer, OutboundTls},
     control::client::Client,
     dns::{DnsblService, Resolver},
     queue::Spool,
@@ -48,6 +48,8 @@ pub struct Shared {
     pub tls: Arc<rustls::ServerConfig>,
     pub bans: Bans,
     pub edge: Client,
+    /// Received fields name the account.
+    pub shows_account: bool,
     /// The lists are enforced at accept, not in the kernel.
     pub filter_here: bool,
     pub known: Known,
@@ -113,7 +115,7 @@ pub fn relays(config: &config::Listener) -> String {
 }
 
 fn session_settings(config: &Config, listener: &config::Listener) -> SessionSettings {
-    let limits = &config.limits;
+    let (limits, smtp) = (&config.limits, &config.smtp);
     SessionSettings {
         hostname: config.server.hostname.clone(),
         tls: match listener.tls {
@@ -130,10 +132,28 @@ fn session_settings(config: &Config, listener: &config::Listener) -> SessionSett
         recipients_max: limits.recipients,
         messages_max: limits.messages,
         errors_max: limits.errors,
+        refusals_max: limits.refusals,
+        auth_failures_max: limits.auth_failures,
+        idle_commands_max: limits.idle_commands,
+        session_bytes_max: limits.session_bytes,
+        command_line_max: limits.command_line_bytes,
+        text_line_max: limits.text_line_bytes,
+        header_bytes_max: limits.header_bytes,
+        header_lines_max: limits.header_lines,
+        received_max: limits.hops,
+        mime_depth_max: limits.mime_depth,
+        data_rate_min: limits.data_rate,
+        bare_newlines: smtp.bare_newlines,
+        enforce_sync: smtp.enforce_sync,
+        binary_mime: smtp.binarymime,
+        // Only towards the smart host is TLS ever verified.
+        require_tls: config.relay.smart_host_tls == OutboundTls::Verify
+            && config.relay.smart_host.is_some(),
+        lmtp: false,
+        submission: listener.auth == Offer::Require,
         command_timeout: limits.command_timeout,
         data_timeout: limits.data_timeout,
         session_timeout: limits.session_timeout,
-        ..SessionSettings::default()
     }
 }
 

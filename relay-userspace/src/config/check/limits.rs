@@ -1,6 +1,6 @@
 //! The sections that bound things: bans, sessions, the queue.
 
-use super::{Check, Text};
+use super::Check;
 use crate::config::{checked, file, parse};
 
 impl Check<'_> {
@@ -33,54 +33,6 @@ impl Check<'_> {
             max_new_per_minute: max_new_per_minute?,
             observe: file.observe.or(default.observe).unwrap_or(false),
             make_room: file.make_room.or(default.make_room).unwrap_or(false),
-        })
-    }
-
-    pub(super) fn limits(&mut self, file: &file::Limits) -> Option<checked::Limits> {
-        let d = std::mem::take(&mut self.default.limits);
-        let size = self.text(
-            "limits.message_size",
-            &file.message_size,
-            &d.message_size,
-            parse::size_bytes,
-        );
-        // RFC 5321, section 4.5.3.1.8: at least 100 recipients have to be taken; fewer is the
-        // administrator's own decision.
-        let recipients =
-            self.number("limits.recipients", &file.recipients, &d.recipients, 1..=50_000);
-        let messages = self.number("limits.messages", &file.messages, &d.messages, 1..=1_000_000);
-        let errors = self.number("limits.errors", &file.errors, &d.errors, 1..=1000);
-        let connections =
-            self.number("limits.connections", &file.connections, &d.connections, 1..=1_000_000);
-        let per_source = self.number(
-            "limits.connections_per_source",
-            &file.connections_per_source,
-            &d.connections_per_source,
-            1..=1_000_000,
-        );
-        let pregreet = self.text(
-            "limits.pregreet_wait",
-            &file.pregreet_wait,
-            &d.pregreet_wait,
-            parse::short_wait,
-        );
-        let mut wait = |key: &str, written: &Text, default: &Text| {
-            self.text(key, written, default, parse::duration)
-        };
-        let command = wait("limits.command_timeout", &file.command_timeout, &d.command_timeout);
-        let data = wait("limits.data_timeout", &file.data_timeout, &d.data_timeout);
-        let session = wait("limits.session_timeout", &file.session_timeout, &d.session_timeout);
-        Some(checked::Limits {
-            message_size_bytes: size?,
-            recipients: recipients?,
-            messages: messages?,
-            errors: errors?,
-            connections: connections?,
-            connections_per_source: per_source?,
-            pregreet_wait: pregreet?,
-            command_timeout: command?,
-            data_timeout: data?,
-            session_timeout: session?,
         })
     }
 

@@ -7,6 +7,7 @@ mod feed;
 mod host;
 mod limits;
 mod mail;
+mod smtp;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -140,6 +141,7 @@ impl Check<'_> {
         let dnsbl = self.dnsbls(&file.dnsbl);
         let feeds = self.feeds(&file.feed);
         let ban = self.ban(&file.ban);
+        let smtp = self.smtp(&file.smtp);
         let limits = self.limits(&file.limits);
         let queue = self.queue(&file.queue);
         let log = self.log(&file.log);
@@ -154,6 +156,7 @@ impl Check<'_> {
             dnsbl: dnsbl?,
             feeds: feeds?,
             ban: ban?,
+            smtp: smtp?,
             limits: limits?,
             queue: queue?,
             log: log?,

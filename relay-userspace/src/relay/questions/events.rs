@@ -41,6 +41,10 @@ impl Questions {
                 counters.binary_clients.add();
                 (Reason::Protocol, "protocol", "sends binary junk".to_owned())
             }
+            SessionEvent::UnauthorisedPipelining => {
+                counters.pipelining_unauthorised.add();
+                (Reason::Pregreet, "pipelining", "did not wait for a reply it had to".to_owned())
+            }
             SessionEvent::PlaintextBehindStartTls => {
                 (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())
             }
@@ -56,8 +60,7 @@ impl Questions {
             harmless => {
                 match harmless {
                     SessionEvent::TlsOnPlainPort => counters.tls_on_plain_port.add(),
-                    SessionEvent::UnauthorisedPipelining => counters.pipelining_unauthorised.add(),
-                    SessionEvent::BareNewline(_) => counters.newlines_refused.add(),
+                    SessionEvent::BareNewline(_) => counters.bare_newlines.add(),
                     _ => {}
                 }
                 tracing::info!(%source, event = ?harmless, "session event");
