@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
 
 use super::checked::{
-    AnswerRange, DomainRoute, Enforce, FeedSource, Host, LogFormat, Offer, OutboundTls,
+    AnswerRange, DomainRoute, Enforce, FeedSource, Host, ListenerTls, LogFormat, Offer, OutboundTls,
 };
 
 type Parsed<T> = Result<T, String>;
@@ -227,6 +227,12 @@ pub(super) fn one_of<T: Copy>(text: &str, known: &[(&str, T)]) -> Parsed<T> {
 
 pub(super) const OFFERS: [(&str, Offer); 3] =
     [("off", Offer::Off), ("offer", Offer::Offer), ("require", Offer::Require)];
+pub(super) const LISTENER_TLS: [(&str, ListenerTls); 4] = [
+    ("off", ListenerTls::Off),
+    ("offer", ListenerTls::Offer),
+    ("require", ListenerTls::Require),
+    ("implicit", ListenerTls::Implicit),
+];
 pub(super) const ENFORCE: [(&str, Enforce); 2] =
     [("kernel", Enforce::Kernel), ("userspace", Enforce::Userspace)];
 pub(super) const ROUTES: [(&str, DomainRoute); 3] = [
