@@ -120,11 +120,23 @@ pub enum Offer {
     Require,
 }
 
+/// When a listener's clients begin TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerTls {
+    Off,
+    /// By STARTTLS, if they like.
+    Offer,
+    /// By STARTTLS, before MAIL.
+    Require,
+    /// Before anything else (RFC 8314).
+    Implicit,
+}
+
 #[derive(Debug, Clone)]
 pub struct Listener {
     pub name: String,
     pub addresses: Vec<SocketAddr>,
-    pub tls: Offer,
+    pub tls: ListenerTls,
     pub auth: Offer,
     pub dnsbl: bool,
     pub relay_for: Vec<IpNet>,

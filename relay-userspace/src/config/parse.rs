@@ -13,7 +13,7 @@ use relay_common::entry::{List, Scope};
 use relay_core::smtp::framing::BareNewlines;
 
 use super::checked::{
-    AnswerRange, DomainRoute, Enforce, FeedSource, Host, LogFormat, Offer, OutboundTls,
+    AnswerRange, DomainRoute, Enforce, FeedSource, Host, ListenerTls, LogFormat, Offer, OutboundTls,
 };
 
 type Parsed<T> = Result<T, String>;
@@ -230,6 +230,12 @@ pub(super) const OFFERS: [(&str, Offer); 3] =
     [("off", Offer::Off), ("offer", Offer::Offer), ("require", Offer::Require)];
 pub(super) const BARE_NEWLINES: [(&str, BareNewlines); 2] =
     [("reject", BareNewlines::Reject), ("normalize", BareNewlines::Normalize)];
+pub(super) const LISTENER_TLS: [(&str, ListenerTls); 4] = [
+    ("off", ListenerTls::Off),
+    ("offer", ListenerTls::Offer),
+    ("require", ListenerTls::Require),
+    ("implicit", ListenerTls::Implicit),
+];
 pub(super) const ENFORCE: [(&str, Enforce); 2] =
     [("kernel", Enforce::Kernel), ("userspace", Enforce::Userspace)];
 pub(super) const ROUTES: [(&str, DomainRoute); 3] = [

@@ -210,7 +210,7 @@ fn listener(listener: &Listener) -> Fields {
     vec![
         ("name", text(&listener.name)),
         ("address", texts(&listener.addresses)),
-        ("tls", name_of(listener.tls, &parse::OFFERS)),
+        ("tls", name_of(listener.tls, &parse::LISTENER_TLS)),
         ("auth", name_of(listener.auth, &parse::OFFERS)),
         ("dnsbl", Value::Boolean(listener.dnsbl)),
         ("relay_for", texts(&listener.relay_for)),

@@ -50,8 +50,9 @@ fn the_embedded_configuration_relays_for_nobody() {
     let config = embedded();
     assert!(config.domains.is_empty() && config.relay.smart_host.is_none());
     assert!(config.listeners.iter().all(|listener| listener.relay_for.is_empty()));
-    assert_eq!(config.listeners.len(), 2);
-    assert_eq!(config.listeners[1].auth, Offer::Require);
+    assert_eq!(config.listeners.len(), 3);
+    assert!(config.listeners[1..].iter().all(|listener| listener.auth == Offer::Require));
+    assert_eq!(config.listeners[2].tls, ListenerTls::Implicit);
     assert_eq!(config.filter.enforce, Enforce::Kernel);
 }
 
@@ -138,6 +139,10 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\ntls = \"off\"\nauth = \"offer\"",
         &["listener.auth", "only inside TLS"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\ntls = \"on\"",
+        &["4:7", "listener.tls", "\"on\"", "\"implicit\""],
     ),
     (
         "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nrelay_for = [\"0.0.0.0/0\"]",

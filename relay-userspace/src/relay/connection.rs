@@ -39,7 +39,8 @@ const WRITE_BYTES: usize = 16 * 1024;
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 
-type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+type Tls = Box<TlsStream<TcpStream>>;
+type Stream = Either<TcpStream, Tls>;
 
 /// Serves one client to the end of its connection.
 pub async fn serve(
@@ -57,10 +58,25 @@ pub async fn serve(
     let source = Source::new(&shared, &listener, peer, local);
     tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
     let started = Instant::now();
-    let session = Session::new(Arc::clone(&listener.session), None, started);
+    let begun = if listener.implicit_tls {
+        tokio::select! {
+            begun = handshake(&shared, stream) => begun,
+            () = stop.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+        .map(|(stream, info)| (Either::Right(stream), Some(info)))
+    } else {
+        Ok((Either::Left(stream), None))
+    };
+    let (stream, tls) = match begun {
+        Ok((stream, tls)) => (stream, tls),
+        Err(error) => {
+            tracing::info!(source = %source.address, port = peer.port(), %error, "disconnect");
+            return;
+        }
+    };
     let mut connection = Connection {
-        stream: Some(Either::Left(stream)),
-        session,
+        stream: Some(stream),
+        session: Session::new(Arc::clone(&listener.session), tls, started),
         replies: Vec::new(),
         questions: Questions::new(shared, listener, source),
         stopping: false,
@@ -174,24 +190,14 @@ impl Connection {
         let Some(Either::Left(stream)) = self.stream.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let shared = &self.questions.shared;
-        let handshake =
-            timeout(HANDSHAKE_WITHIN, TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream))
-                .await;
-        let stream = match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(stream) => stream,
+        let (stream, info) = match handshake(&self.questions.shared, stream).await {
+            Ok(began) => began,
             Err(error) => {
-                shared.counters.tls_failures.add();
                 self.session.peer_closed();
-                return Err(io::Error::new(error.kind(), format!("TLS handshake: {error}")));
+                return Err(error);
             }
         };
-        shared.counters.tls_sessions.add();
-        let Some(negotiated) = tls::negotiated(stream.get_ref().1) else {
-            return Err(io::Error::other("a TLS handshake that negotiated nothing"));
-        };
-        let info = TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
-        self.stream = Some(Either::Right(Box::new(stream)));
+        self.stream = Some(Either::Right(stream));
         self.session.answer(Answer::TlsStarted(info), Instant::now());
         Ok(())
     }
@@ -206,4 +212,21 @@ impl Connection {
             None => Ok(()),
         }
     }
+}
+
+/// The server's part of a TLS handshake, counted however it ends.
+async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<(Tls, TlsInfo)> {
+    let accepted = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream);
+    let handshake = timeout(HANDSHAKE_WITHIN, accepted).await;
+    let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(|error| {
+        shared.counters.tls_failures.add();
+        io::Error::new(error.kind(), format!("TLS handshake: {error}"))
+    })?;
+    shared.counters.tls_sessions.add();
+    let Some(negotiated) = tls::negotiated(stream.get_ref().1) else {
+        return Err(io::Error::other("a TLS handshake that negotiated nothing"));
+    };
+    let info = TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
+    Ok((Box::new(stream), info))
 }

@@ -74,13 +74,13 @@ fn explain(name: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Offer;
+    use crate::config::{ListenerTls, Offer};
 
     fn listener(address: &str) -> Listener {
         Listener {
             name: "mx".into(),
             addresses: vec![address.parse().unwrap()],
-            tls: Offer::Off,
+            tls: ListenerTls::Off,
             auth: Offer::Off,
             dnsbl: false,
             relay_for: Vec::new(),

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::Accounts,
-    config::{Config, Offer, TlsFiles},
+    config::{Config, ListenerTls, TlsFiles},
     control::{
         client::Client,
         peer::Access,
@@ -241,7 +241,7 @@ fn notices(config: &Config, tls: &ServerTls) -> Vec<String> {
     for listener in config.listeners.iter().filter(|listener| listener.open_relay) {
         notices.push(format!("listener {} may relay for everyone, as configured", listener.name));
     }
-    if config.listeners.iter().all(|listener| listener.tls == Offer::Off) {
+    if config.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
         notices.push("no listener offers TLS".to_owned());
     }
     notices

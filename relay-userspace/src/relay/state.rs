@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     auth::Accounts,
-    config::{self, Config, DomainRoute, Enforce, Offer, OutboundTls},
+    config::{self, Config, DomainRoute, Enforce, ListenerTls, Offer, OutboundTls},
     control::client::Client,
     dns::{DnsblService, Resolver},
     queue::Spool,
@@ -70,6 +70,8 @@ pub struct Listener {
     pub session: Arc<SessionSettings>,
     pub grants: ListenerGrants,
     pub ask_dnsbl: bool,
+    /// TLS comes before the banner (RFC 8314).
+    pub implicit_tls: bool,
     /// What it relays, in a few words, for the summary and `status`.
     pub relays: String,
 }
@@ -82,6 +84,7 @@ impl Listener {
             session: Arc::new(session_settings(config, listener)),
             grants: grants(listener),
             ask_dnsbl: listener.dnsbl,
+            implicit_tls: listener.tls == ListenerTls::Implicit,
             relays: relays(listener),
         }
     }
@@ -119,9 +122,9 @@ fn session_settings(config: &Config, listener: &config::Listener) -> SessionSett
     SessionSettings {
         hostname: config.server.hostname.clone(),
         tls: match listener.tls {
-            Offer::Off => TlsMode::Off,
-            Offer::Offer => TlsMode::Offer,
-            Offer::Require => TlsMode::Require,
+            ListenerTls::Off => TlsMode::Off,
+            ListenerTls::Offer => TlsMode::Offer,
+            ListenerTls::Require | ListenerTls::Implicit => TlsMode::Require,
         },
         auth: match listener.auth {
             Offer::Off => AuthMode::Off,

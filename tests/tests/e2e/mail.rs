@@ -34,31 +34,49 @@ fn add_account(world: &World, name: &str, password: &str) -> Result<()> {
     Ok(())
 }
 
-fn swaks(world: &World, to: &str, password: &str) -> Result<postern_tests::process::Output> {
+const STARTTLS: &[&str] = &["--port", "587", "--tls"];
+const IMPLICIT_TLS: &[&str] = &["--port", "465", "--tls-on-connect"];
+
+fn swaks(
+    world: &World,
+    way: &[&str],
+    to: &str,
+    password: &str,
+) -> Result<postern_tests::process::Output> {
     let file = world.path("message.eml");
     // swaks puts the last line end itself.
     let text = message("alice@inside.test", to).replace("\r\n", "\n");
     fs::write(&file, text.trim_end_matches('\n'))?;
     let mut command = world.out.command("swaks");
-    command.args(["--server", "203.0.113.1", "--port", "587", "--local-interface", HONEST]);
-    command.args(["--tls", "--auth", "PLAIN", "--auth-user", "alice", "--auth-password", password]);
+    command.args(["--server", "203.0.113.1", "--local-interface", HONEST]);
+    command.args(way).args([
+        "--auth",
+        "PLAIN",
+        "--auth-user",
+        "alice",
+        "--auth-password",
+        password,
+    ]);
     command.args(["--ehlo", "client.test", "--from", "alice@inside.test", "--to", to, "--data"]);
     output(command.arg(format!("@{}", file.display())))
 }
 
 #[test]
-fn a_submission_over_starttls_with_a_password_arrives_unchanged() -> Result<()> {
+fn a_submission_with_a_password_arrives_unchanged_by_either_kind_of_tls() -> Result<()> {
     let mut world = World::new()?;
     let inside = Recorder::start(&world.inside, "10.0.0.25:25".parse()?)?;
     let smart_host = Recorder::start(&world.inside, "10.0.0.26:25".parse()?)?;
     world.start("[relay]\nsmart_host = \"10.0.0.26:25\"\n")?;
     add_account(&world, "alice", "correct horse battery staple")?;
 
-    let wrong = swaks(&world, "bob@inside.test", "wrong")?;
+    let wrong = swaks(&world, STARTTLS, "bob@inside.test", "wrong")?;
     ensure!(!wrong.status.success() && wrong.stdout.contains("535 5.7.8"), "{wrong:#?}");
 
-    for (to, host) in [("bob@inside.test", &inside), ("carol@elsewhere.test", &smart_host)] {
-        let sent = swaks(&world, to, "correct horse battery staple")?.success()?;
+    for (to, host, way) in [
+        ("bob@inside.test", &inside, STARTTLS),
+        ("carol@elsewhere.test", &smart_host, IMPLICIT_TLS),
+    ] {
+        let sent = swaks(&world, way, to, "correct horse battery staple")?.success()?;
         let queue_id =
             sent.stdout.split("queued as ").nth(1).and_then(|rest| rest.split_whitespace().next());
         let queue_id =

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::Check;
 use crate::config::{
-    checked::{self, Host, Offer, OutboundTls},
+    checked::{self, Host, ListenerTls, Offer, OutboundTls},
     file, parse,
 };
 
@@ -48,7 +48,9 @@ impl Check<'_> {
         let name = self.text("listener.name", &file.name, &None, parse::not_empty);
         let addresses = self.texts("listener.address", &file.address, &None, parse::listen_address);
         let offer = |text: &str| parse::one_of(text, &parse::OFFERS);
-        let tls = self.text("listener.tls", &file.tls, &default.tls, offer);
+        let tls = self.text("listener.tls", &file.tls, &default.tls, |text| {
+            parse::one_of(text, &parse::LISTENER_TLS)
+        });
         let auth = self.text("listener.auth", &file.auth, &default.auth, offer);
         let relay_for = self.texts("listener.relay_for", &file.relay_for, &None, parse::prefix);
         let open_relay = self.optional("listener.open_relay", &file.open_relay, |text| {
@@ -65,13 +67,13 @@ impl Check<'_> {
             self.missing("listener.address", "missing; write for example address = [\"[::]:25\"]");
             return None;
         }
-        if let (Some(Offer::Off), Some(Offer::Offer | Offer::Require), Some(at)) =
+        if let (Some(ListenerTls::Off), Some(Offer::Offer | Offer::Require), Some(at)) =
             (tls, auth, &file.auth)
         {
             self.fail(
                 "listener.auth",
                 at,
-                "passwords are taken only inside TLS; set tls = \"require\" or \"offer\"",
+                "passwords are taken only inside TLS; set tls = \"require\", \"offer\" or \"implicit\"",
             );
         }
         let listener = checked::Listener {

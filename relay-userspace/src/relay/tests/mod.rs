@@ -1,6 +1,7 @@
 //! The relay over real sockets on loopback, inside one process. There is no edge: nobody is on a
 //! list, and bans go nowhere.
 
+mod implicit_tls;
 mod pregreet;
 mod tls_sessions;
 

@@ -4,7 +4,10 @@ use super::*;
 
 /// close_notify in the middle of a message: the session is over, and nothing of it is stored
 /// (RFC 8446 section 6.1: no data follows; RFC 5321 section 4.1.1.4: no end of data, no message).
-async fn ends_in_the_middle_of_data(mut client: Client<TlsStream<TcpStream>>, gateway: Gateway) {
+pub(super) async fn ends_in_the_middle_of_data(
+    mut client: Client<TlsStream<TcpStream>>,
+    gateway: Gateway,
+) {
     client.start_message().await;
     client.send(b"Subject: half\r\n\r\nhalf a message\r\n").await;
     client.stream.get_mut().shutdown().await.unwrap();
