@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup|build|run|lab|test|bench|tidy`, one file each.
+//! The project's own commands: `cargo xtask setup|build|run|lab|test|bench|fuzz|tidy`, one file each.
 //!
 //! Nothing here knows the product's code: xtask starts cargo, the package manager and the built
 //! binaries, and says what it does. Diagnostics go to standard error, one sentence each; the exit
@@ -6,6 +6,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod lab;
 mod privilege;
 mod run;
@@ -39,6 +40,8 @@ enum Command {
     Test(test::Args),
     /// Measure the packet path and the mail path
     Bench(bench::Args),
+    /// Feed what reads the network with whatever a fuzzer comes up with
+    Fuzz(fuzz::Args),
     /// Check the rules of the source tree
     Tidy(tidy::Args),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Lab(args) => lab::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Bench(args) => bench::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Tidy(args) => tidy::main(&args),
     };
     match result {
