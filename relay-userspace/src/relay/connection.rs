@@ -1,8 +1,9 @@
 //! One connection: bytes from the socket into the session, effects out of it.
 //!
 //! The session knows the protocol and does no I/O; this loop does the I/O and knows no protocol.
-//! What the session asks, [`Questions`] answers.
+//! What the session asks, [`Questions`] answers; or a script, in the tests.
 
+mod answers;
 mod pregreet;
 
 use std::{
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken};
 
+use self::answers::Answers;
 use super::{
     questions::Questions,
     source::Source,
@@ -58,9 +60,10 @@ pub async fn serve(
     let source = Source::new(&shared, &listener, peer, local);
     tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
     let started = Instant::now();
+    let questions = Questions::new(shared, Arc::clone(&listener), source);
     let begun = if listener.implicit_tls {
         tokio::select! {
-            begun = handshake(&shared, stream) => begun,
+            begun = handshake(&questions, stream) => begun,
             () = stop.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
         }
         .map(|(stream, info)| (Either::Right(stream), Some(info)))
@@ -70,7 +73,8 @@ pub async fn serve(
     let (stream, tls) = match begun {
         Ok((stream, tls)) => (stream, tls),
         Err(error) => {
-            tracing::info!(source = %source.address, port = peer.port(), %error, "disconnect");
+            let source = questions.source.address;
+            tracing::info!(%source, port = peer.port(), %error, "disconnect");
             return;
         }
     };
@@ -78,7 +82,7 @@ pub async fn serve(
         stream: Some(stream),
         session: Session::new(Arc::clone(&listener.session), tls, started),
         replies: Vec::new(),
-        questions: Questions::new(shared, listener, source),
+        questions,
         stopping: false,
     };
     let outcome = connection.run(&stop).await;
@@ -92,16 +96,16 @@ pub async fn serve(
 }
 
 #[derive(Debug)]
-struct Connection {
+struct Connection<A> {
     /// `None` only during a TLS handshake, and after one that failed.
     stream: Option<Stream>,
     session: Session,
     replies: Vec<u8>,
-    questions: Questions,
+    questions: A,
     stopping: bool,
 }
 
-impl Connection {
+impl Connection<Questions> {
     async fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut bytes = vec![0; READ_BYTES].into_boxed_slice();
         match self.questions.at_connect().await {
@@ -112,13 +116,20 @@ impl Connection {
                 self.session.push(&bytes[..early], Instant::now());
             }
         }
+        self.converse(&mut bytes, stop).await
+    }
+}
+
+impl<A: Answers> Connection<A> {
+    /// From the banner to the end.
+    async fn converse(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
         loop {
             self.do_effects().await?;
             self.flush().await?;
             if self.session.is_closed() {
                 return self.close().await;
             }
-            self.read(&mut bytes, stop).await?;
+            self.read(bytes, stop).await?;
         }
     }
 
@@ -190,7 +201,7 @@ impl Connection {
         let Some(Either::Left(stream)) = self.stream.take() else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let (stream, info) = match handshake(&self.questions.shared, stream).await {
+        let (stream, info) = match handshake(&self.questions, stream).await {
             Ok(began) => began,
             Err(error) => {
                 self.session.peer_closed();
@@ -215,15 +226,13 @@ impl Connection {
 }
 
 /// The server's part of a TLS handshake, counted however it ends.
-async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<(Tls, TlsInfo)> {
-    let accepted = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream);
+async fn handshake(who: &impl Answers, stream: TcpStream) -> io::Result<(Tls, TlsInfo)> {
+    let accepted = TlsAcceptor::from(Arc::clone(who.tls())).accept(stream);
     let handshake = timeout(HANDSHAKE_WITHIN, accepted).await;
     let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let stream = stream.map_err(|error| {
-        shared.counters.tls_failures.add();
-        io::Error::new(error.kind(), format!("TLS handshake: {error}"))
-    })?;
-    shared.counters.tls_sessions.add();
+    who.handshake_ended(stream.is_ok());
+    let stream =
+        stream.map_err(|error| io::Error::new(error.kind(), format!("TLS handshake: {error}")))?;
     let Some(negotiated) = tls::negotiated(stream.get_ref().1) else {
         return Err(io::Error::other("a TLS handshake that negotiated nothing"));
     };

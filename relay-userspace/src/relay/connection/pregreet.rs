@@ -11,8 +11,9 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use super::Connection;
+use crate::relay::questions::Questions;
 
-impl Connection {
+impl Connection<Questions> {
     /// Looks what came before the banner, after `limits.pregreet_wait` where that is to be waited.
     /// The session hears of it, and ends. Of a known or trusted source nothing is expected: of its
     /// octets only the number is returned, and the session may have them after the banner.

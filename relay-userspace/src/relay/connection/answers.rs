@@ -1,0 +1,39 @@
+//! Who answers a session: the relay itself, or, in the tests, the rules of a dialogue.
+
+use std::sync::Arc;
+
+use relay_core::smtp::session::{Answer, Effect, Session};
+use rustls::ServerConfig;
+
+use crate::relay::questions::Questions;
+
+/// What the loop of a connection needs besides the session and the socket.
+pub(super) trait Answers {
+    /// Answers what asks; `None` for what only tells.
+    fn answer(
+        &mut self,
+        effect: Effect,
+        session: &Session,
+    ) -> impl Future<Output = Option<Answer>> + Send;
+
+    /// What a TLS handshake is made with.
+    fn tls(&self) -> &Arc<ServerConfig>;
+
+    /// A handshake went well, or not.
+    fn handshake_ended(&self, good: bool);
+}
+
+impl Answers for Questions {
+    async fn answer(&mut self, effect: Effect, session: &Session) -> Option<Answer> {
+        Questions::answer(self, effect, session).await
+    }
+
+    fn tls(&self) -> &Arc<ServerConfig> {
+        &self.shared.tls
+    }
+
+    fn handshake_ended(&self, good: bool) {
+        let counters = &self.shared.counters;
+        if good { counters.tls_sessions.add() } else { counters.tls_failures.add() }
+    }
+}
