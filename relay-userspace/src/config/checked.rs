@@ -166,7 +166,9 @@ pub struct Host {
 
 impl std::fmt::Display for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
+        if self.host.starts_with('/') {
+            f.write_str(&self.host)
+        } else if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -180,6 +182,8 @@ pub struct Domain {
     pub pattern: String,
     pub route: DomainRoute,
     pub hosts: Vec<Host>,
+    /// Handed over by LMTP, which is the final delivery.
+    pub lmtp: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

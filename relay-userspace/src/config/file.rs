@@ -93,6 +93,7 @@ pub(super) struct Domain {
     pub(super) name: Text,
     pub(super) route: Text,
     pub(super) host: Texts,
+    pub(super) protocol: Text,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -103,6 +103,14 @@ pub(super) fn host(text: &str) -> Parsed<Host> {
     Ok(Host { host: domain_name(name).map_err(|_| remedy())?, port })
 }
 
+/// A server inside: as [`host`], or the path of a Unix socket.
+pub(super) fn inside_host(text: &str) -> Parsed<Host> {
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(Host { host: text.to_owned(), port: 0 });
+    }
+    host(text)
+}
+
 /// A DNS name in lower case (RFC 1035, section 2.3.1, with digits first as RFC 1123 permits).
 pub(super) fn domain_name(text: &str) -> Parsed<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -236,6 +244,8 @@ pub(super) const LISTENER_TLS: [(&str, ListenerTls); 4] = [
     ("require", ListenerTls::Require),
     ("implicit", ListenerTls::Implicit),
 ];
+/// Whether it is LMTP.
+pub(super) const PROTOCOLS: [(&str, bool); 2] = [("smtp", false), ("lmtp", true)];
 pub(super) const ENFORCE: [(&str, Enforce); 2] =
     [("kernel", Enforce::Kernel), ("userspace", Enforce::Userspace)];
 pub(super) const ROUTES: [(&str, DomainRoute); 3] = [
@@ -276,7 +286,10 @@ mod tests {
         assert_eq!(host("192.0.2.1").unwrap().to_string(), "192.0.2.1:25");
         assert_eq!(host("[2001:db8::1]:24").unwrap().to_string(), "[2001:db8::1]:24");
         assert_eq!(host("2001:db8::1").unwrap().to_string(), "[2001:db8::1]:25");
-        for wrong in ["", ":25", "mail:0", "192.0.2.1:0", "mail:70000", "a b:25", "mail:25:25"] {
+        assert_eq!(inside_host("/run/dovecot/lmtp").unwrap().to_string(), "/run/dovecot/lmtp");
+        for wrong in
+            ["", "/run/x", ":25", "mail:0", "192.0.2.1:0", "mail:70000", "a b:25", "mail:25:25"]
+        {
             assert!(host(wrong).is_err(), "{wrong}");
         }
     }

@@ -223,6 +223,7 @@ fn domain(domain: &Domain) -> Fields {
         ("name", text(&domain.pattern)),
         ("route", name_of(domain.route, &parse::ROUTES)),
         ("host", texts(&domain.hosts)),
+        ("protocol", name_of(domain.lmtp, &parse::PROTOCOLS)),
     ]
 }
 

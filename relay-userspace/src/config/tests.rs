@@ -207,6 +207,10 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[ban]\nwindow = \"soon\"", &["ban.window", "10min"]),
     ("[ban]\nladder = [\"1h\", \"200years\"]", &["2:17", "ban.ladder", "200years", "hundred"]),
     ("[ban]\nladder = []", &["ban.ladder", "empty"]),
+    (
+        "[[domain]]\nname = \"a.example\"\nroute = \"inbound\"\nhost = [\"/run/x\"]",
+        &["domain.host", "protocol = \"lmtp\""],
+    ),
     ("[smtp]\nbare_newlines = \"keep\"", &["smtp.bare_newlines", "reject"]),
     ("[limits]\ncommand_line = \"100B\"", &["limits.command_line", "512B"]),
     ("[limits]\nsession_size = \"1KiB\"", &["limits.session_size", "at least 65536B"]),

@@ -4,7 +4,7 @@ use super::link::Link;
 use super::reach::{self, Reached};
 use super::settings::{DeliverySettings, Destination, NextHop};
 use super::verdict;
-use crate::queue::{DueRecipient, QueueId, Spool, StoreError};
+use crate::queue::{DueRecipient, LoadedMessage, QueueId, Spool, StoreError};
 use relay_core::smtp::client::{OutgoingMessage, OutgoingRecipient};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -180,21 +180,27 @@ async fn attempt(
     job: &Job,
 ) -> Result<(), StoreError> {
     let Some(message) = context.spool.load(job.message).await? else { return Ok(()) };
+    let preface = lane.target.as_ref().ok().and_then(|hop| preface(hop, &message));
     let outgoing = OutgoingMessage {
         reverse_path: message.reverse_path.clone(),
         recipients: job.recipients.iter().map(outgoing_recipient).collect(),
-        size: Some(message.size),
+        size: Some(message.size + preface.as_ref().map_or(0, |field| field.len() as u64)),
         eight_bit: message.eight_bit,
         binary: message.binary,
         options: message.options.clone(),
     };
     let reached = match &lane.target {
         Err(reason) => Reached::Nobody { reason: (*reason).to_owned(), status: None },
-        Ok(hop) => reach::deliver(context, lane, hop, link, outgoing, &message).await,
+        Ok(hop) => reach::deliver(context, lane, hop, link, outgoing, &message, preface).await,
     };
     let outcome = verdict::attempt(context, job, &message, &reached, SystemTime::now()).await;
     record(context, outcome).await;
     Ok(())
+}
+
+/// Return-Path, which the host writes that makes the final delivery (RFC 5321 section 4.4).
+fn preface(hop: &NextHop, message: &LoadedMessage) -> Option<String> {
+    hop.lmtp.then(|| format!("Return-Path: <{}>\r\n", message.reverse_path))
 }
 
 fn outgoing_recipient(due: &DueRecipient) -> OutgoingRecipient {

@@ -59,6 +59,8 @@ pub(super) struct Link {
     pub(super) messages: usize,
     /// The handshake failed: an opportunistic sender may try again without TLS.
     pub(super) handshake_failed: bool,
+    /// Goes out before the content.
+    preface: Option<String>,
     /// The peer reads no more. It may have said why: that is still to be read.
     write_failed: bool,
 }
@@ -81,6 +83,7 @@ impl Link {
             peer,
             messages: 0,
             handshake_failed: false,
+            preface: None,
             write_failed: false,
         }
     }
@@ -103,6 +106,11 @@ impl Link {
             }
             self.read().await;
         }
+    }
+
+    /// What goes out before the content of the next message.
+    pub(super) fn set_preface(&mut self, preface: Option<String>) {
+        self.preface = preface;
     }
 
     /// Gives the link its next message; returns it when the connection takes no more.
@@ -169,6 +177,10 @@ impl Link {
         let mut stuffer = DotStuffer::new();
         let mut wire = Vec::with_capacity(CHUNK + CHUNK / 8);
         let mut offset = 0;
+        if let Some(preface) = self.preface.take() {
+            // A field: it begins with no dot.
+            self.write(preface.as_bytes()).await;
+        }
         loop {
             let chunk = match chunk_at(&message.content, offset).await {
                 // A file that ends before its time must not look like a whole message.

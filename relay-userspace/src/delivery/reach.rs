@@ -11,7 +11,7 @@ use relay_core::smtp::client::{
 use relay_core::smtp::reply::EnhancedCode;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// Addresses of one host that are tried.
@@ -35,11 +35,13 @@ pub(super) async fn deliver(
     link: &mut Option<Link>,
     outgoing: OutgoingMessage,
     message: &LoadedMessage,
+    preface: Option<String>,
 ) -> Reached {
+    let content = Sent { message, preface };
     if let Some(open) = link
         && open.next(outgoing.clone()).is_ok()
     {
-        let outcome = open.settle(message).await;
+        let outcome = content.over(open).await;
         if !went_stale(&outcome) {
             return Reached::Host { peer: open.peer.clone(), outcome };
         }
@@ -49,11 +51,25 @@ pub(super) async fn deliver(
     if let Some(reason) = lane.suspension(retries_asked) {
         return Reached::Nobody { reason, status: None };
     }
-    let reached = connect(settings, hop, link, outgoing, message).await;
+    let reached = connect(settings, hop, link, outgoing, &content).await;
     if let Reached::Nobody { reason, status: None } = &reached {
         lane.suspend(settings.suspend, reason, retries_asked);
     }
     reached
+}
+
+/// What goes out as content.
+struct Sent<'a> {
+    message: &'a LoadedMessage,
+    /// Goes before it.
+    preface: Option<String>,
+}
+
+impl Sent<'_> {
+    async fn over(&self, link: &mut Link) -> Outcome {
+        link.set_preface(self.preface.clone());
+        link.settle(self.message).await
+    }
 }
 
 /// The server closed an idle connection before it heard of the message: that says nothing of the
@@ -87,12 +103,12 @@ async fn connect(
     hop: &NextHop,
     link: &mut Option<Link>,
     outgoing: OutgoingMessage,
-    message: &LoadedMessage,
+    content: &Sent<'_>,
 ) -> Reached {
     let mut reasons = Vec::new();
     let mut loops = false;
     for host in &hop.hosts {
-        let addresses = match addresses(settings, host).await {
+        let addresses = match places(settings, host).await {
             Ok(addresses) => addresses,
             Err(reason) => {
                 reasons.push(reason);
@@ -100,12 +116,14 @@ async fn connect(
             }
         };
         for address in addresses {
-            if settings.own.is_own(address) {
+            if let Place::Tcp(address) = address
+                && settings.own.is_own(address)
+            {
                 loops = true;
                 reasons.push(format!("{host} at {address} is this gateway itself: a loop"));
                 continue;
             }
-            match over_address(settings, hop, host, address, &outgoing, message).await {
+            match over_address(settings, hop, host, address, &outgoing, content).await {
                 Ok((connected, outcome)) => {
                     let peer = connected.peer.clone();
                     *link = Some(connected);
@@ -124,10 +142,18 @@ async fn connect(
     Reached::Nobody { reason: reasons.join("; "), status }
 }
 
-async fn addresses(
-    settings: &DeliverySettings,
-    host: &HostPort,
-) -> Result<Vec<SocketAddr>, String> {
+/// Where a host listens.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Tcp(SocketAddr),
+    /// The host's name is the socket's path.
+    Unix,
+}
+
+async fn places(settings: &DeliverySettings, host: &HostPort) -> Result<Vec<Place>, String> {
+    if host.is_path() {
+        return Ok(vec![Place::Unix]);
+    }
     let found = match host.host.parse::<IpAddr>() {
         Ok(literal) => vec![literal],
         Err(_) => settings
@@ -139,7 +165,8 @@ async fn addresses(
     if found.is_empty() {
         return Err(format!("{host}: it has no address"));
     }
-    Ok(found.into_iter().take(ADDRESSES_MAX).map(|ip| SocketAddr::new(ip, host.port)).collect())
+    let place = |ip| Place::Tcp(SocketAddr::new(ip, host.port));
+    Ok(found.into_iter().take(ADDRESSES_MAX).map(place).collect())
 }
 
 /// Connects and sends; where TLS was optional and its handshake failed, once more without.
@@ -147,14 +174,14 @@ async fn over_address(
     settings: &DeliverySettings,
     hop: &NextHop,
     host: &HostPort,
-    address: SocketAddr,
+    address: Place,
     outgoing: &OutgoingMessage,
-    message: &LoadedMessage,
+    content: &Sent<'_>,
 ) -> Result<(Link, Outcome), String> {
     let mut tls = hop.tls;
     loop {
         let mut link = open(settings, hop, host, address, tls, outgoing).await?;
-        let outcome = link.settle(message).await;
+        let outcome = content.over(&mut link).await;
         let Some(failure) = host_failure(&outcome) else { return Ok((link, outcome)) };
         let reason = format!("{}: {failure}", link.peer);
         let again = tls == ClientTls::IfOffered && link.handshake_failed;
@@ -171,24 +198,24 @@ async fn open(
     settings: &DeliverySettings,
     hop: &NextHop,
     host: &HostPort,
-    address: SocketAddr,
+    address: Place,
     tls: ClientTls,
     outgoing: &OutgoingMessage,
 ) -> Result<Link, String> {
-    let peer = format!("{}[{}]:{}", host.host, address.ip(), address.port());
-    let socket = match timeout(settings.timeouts.connect, TcpStream::connect(address)).await {
-        Ok(Ok(socket)) => socket,
+    let peer = match address {
+        Place::Tcp(address) => format!("{}[{}]:{}", host.host, address.ip(), address.port()),
+        Place::Unix => host.host.clone(),
+    };
+    let mut stream = match timeout(settings.timeouts.connect, connected(host, address)).await {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("{peer}: {error}")),
         Err(_) => return Err(format!("{peer}: connecting timed out")),
     };
-    // Commands are small and waited for.
-    socket.set_nodelay(true).map_err(|error| format!("{peer}: {error}"))?;
     let start = TlsStart {
         config: hop.tls_config.clone(),
         host: host.host.clone(),
         handshake_timeout: settings.timeouts.handshake,
     };
-    let mut stream: Box<dyn Stream> = Box::new(socket);
     if tls == ClientTls::Implicit {
         stream = start.handshake(stream).await.map_err(|error| format!("{peer}: TLS: {error}"))?;
     }
@@ -199,10 +226,23 @@ async fn open(
     Ok(Link::new(stream, job, start, peer))
 }
 
+async fn connected(host: &HostPort, place: Place) -> std::io::Result<Box<dyn Stream>> {
+    Ok(match place {
+        Place::Tcp(address) => {
+            let socket = TcpStream::connect(address).await?;
+            // Commands are small and waited for.
+            socket.set_nodelay(true)?;
+            Box::new(socket)
+        }
+        Place::Unix => Box::new(UnixStream::connect(&host.host).await?),
+    })
+}
+
 fn client_settings(settings: &DeliverySettings, hop: &NextHop, tls: ClientTls) -> ClientSettings {
     let timeouts = settings.timeouts;
     ClientSettings {
         helo: settings.hostname.clone(),
+        lmtp: hop.lmtp,
         tls,
         login: hop.login.clone(),
         greeting_timeout: timeouts.greeting,

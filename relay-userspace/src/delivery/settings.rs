@@ -107,6 +107,8 @@ pub struct InsideRoute {
 pub struct NextHop {
     /// Tried in order until one takes the connection.
     pub hosts: Vec<HostPort>,
+    /// LMTP: the final delivery, before which Return-Path is written (RFC 5321 section 4.4).
+    pub lmtp: bool,
     /// Whether the connection must be, may be, or is not in TLS.
     pub tls: ClientTls,
     /// How TLS is spoken and whom it trusts; without one, `tls` must be `Off`.
@@ -118,21 +120,31 @@ pub struct NextHop {
 impl NextHop {
     /// Hosts without TLS and AUTH.
     pub fn plain(hosts: Vec<HostPort>) -> Self {
-        Self { hosts, tls: ClientTls::Off, tls_config: None, login: None }
+        Self { hosts, lmtp: false, tls: ClientTls::Off, tls_config: None, login: None }
     }
 }
 
 /// A host by name or address, and a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// A name, or an address without brackets.
+    /// A name, an address without brackets, or the absolute path of a Unix socket.
     pub host: String,
     /// 25 for most.
     pub port: u16,
 }
 
+impl HostPort {
+    /// Whether it is a Unix socket.
+    pub fn is_path(&self) -> bool {
+        self.host.starts_with('/')
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_path() {
+            return f.write_str(&self.host);
+        }
         if self.host.contains(':') {
             return write!(f, "[{}]:{}", self.host, self.port);
         }

@@ -32,6 +32,7 @@ pub fn settings(
         domains: vec![domain.pattern.clone()],
         next_hop: NextHop {
             hosts: domain.hosts.iter().map(host_port).collect(),
+            lmtp: domain.lmtp,
             tls: ClientTls::IfOffered,
             tls_config: Some(Arc::clone(&opportunistic)),
             login: None,
@@ -48,7 +49,7 @@ pub fn settings(
             let login = account
                 .zip(smart_host_password)
                 .map(|((account, _), password)| PlainLogin { name: account.clone(), password });
-            Some(NextHop { hosts: vec![host_port(host)], tls, tls_config, login })
+            Some(NextHop { hosts: vec![host_port(host)], lmtp: false, tls, tls_config, login })
         }
         None => None,
     };

@@ -38,6 +38,8 @@ impl std::fmt::Debug for PlainLogin {
 pub struct ClientSettings {
     /// The name given in EHLO: a host name or an address literal.
     pub helo: String,
+    /// LMTP (RFC 2033) instead of SMTP: each recipient has its own reply to the end of data.
+    pub lmtp: bool,
     /// TLS towards the server.
     pub tls: ClientTls,
     /// Credentials; when given, nothing is sent without them.
@@ -59,6 +61,7 @@ impl Default for ClientSettings {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
             helo: "localhost".to_owned(),
+            lmtp: false,
             tls: ClientTls::IfOffered,
             login: None,
             greeting_timeout: minutes(5),

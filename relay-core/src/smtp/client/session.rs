@@ -84,6 +84,8 @@ enum Slot {
     /// Not asked, or not answered.
     Waiting,
     Accepted,
+    /// By LMTP, which settles one after the other.
+    Delivered(Response),
     Failed(Failure),
 }
 
@@ -298,6 +300,7 @@ impl ClientSession {
     fn finish(&mut self, open: impl Fn() -> RecipientStatus) {
         let status = |slot| match slot {
             Slot::Failed(failure) => RecipientStatus::Failed(failure),
+            Slot::Delivered(response) => RecipientStatus::Delivered(response),
             Slot::Waiting | Slot::Accepted => open(),
         };
         let recipients = std::mem::take(&mut self.slots).into_iter().map(status).collect();

@@ -217,6 +217,33 @@ fn utf8_goes_only_where_it_is_taken() {
     assert!(failure(&actions).is_permanent());
 }
 
+/// RFC 2033: LHLO, and a reply for each recipient at the end; who has none when it breaks off waits.
+#[test]
+fn lmtp_settles_each_recipient_by_itself() {
+    for (last, kind) in [("450 4.2.2 full\r\n", None), ("", Some(FailureKind::Closed))] {
+        let lmtp = ClientSettings { lmtp: true, ..settings(ClientTls::Off) };
+        let mut dialogue = Dialogue::new(lmtp, message(&["a@x", "no@x", "b@x"]));
+        assert_eq!(dialogue.talk("220 mx LMTP\r\n"), "LHLO gate.example\r\n");
+        dialogue.talk("250-mx\r\n250 PIPELINING\r\n");
+        let said = dialogue.talk("250 ok\r\n250 ok\r\n550 5.1.1 no\r\n250 ok\r\n");
+        assert_eq!(said, "DATA\r\n");
+        assert_eq!(dialogue.hear("354 go\r\n"), [ClientAction::SendBody]);
+        dialogue.session.content_sent(dialogue.now);
+        assert_eq!(dialogue.hear("250 2.1.5 done\r\n"), []);
+        let mut actions = dialogue.hear(last);
+        if last.is_empty() {
+            dialogue.session.peer_closed();
+            actions = dialogue.actions();
+        }
+        let settled = &outcome(&actions).recipients;
+        assert!(matches!(settled[0], RecipientStatus::Delivered(_)), "{settled:?}");
+        let RecipientStatus::Failed(refused) = &settled[1] else { panic!("{settled:?}") };
+        assert!(refused.is_permanent());
+        let RecipientStatus::Failed(later) = &settled[2] else { panic!("{settled:?}") };
+        assert!(!later.is_permanent() && kind.is_none_or(|kind| later.kind == kind));
+    }
+}
+
 #[test]
 fn require_tls_and_binary_need_their_offers() {
     let mut required = message(&["b@x"]);

@@ -128,7 +128,7 @@ impl Check<'_> {
         let pattern = self.text("domain.name", &file.name, &None, parse::domain_pattern);
         let route = self
             .text("domain.route", &file.route, &None, |text| parse::one_of(text, &parse::ROUTES));
-        let hosts = self.texts("domain.host", &file.host, &None, parse::host);
+        let hosts = self.texts("domain.host", &file.host, &None, parse::inside_host);
         if let (Some(checked::DomainRoute::Inbound), Some([]), Some(name)) =
             (route, hosts.as_deref(), &file.name)
         {
@@ -139,7 +139,19 @@ impl Check<'_> {
             );
             return None;
         }
-        Some(checked::Domain { pattern: pattern?, route: route?, hosts: hosts? })
+        let lmtp = match &file.protocol {
+            Some(_) => self.text("domain.protocol", &file.protocol, &None, |text| {
+                parse::one_of(text, &parse::PROTOCOLS)
+            }),
+            None => Some(false),
+        }?;
+        if !lmtp
+            && let Some(host) = file.host.iter().flatten().find(|it| it.get_ref().starts_with('/'))
+        {
+            self.fail("domain.host", host, "a Unix socket speaks LMTP; add protocol = \"lmtp\"");
+            return None;
+        }
+        Some(checked::Domain { pattern: pattern?, route: route?, hosts: hosts?, lmtp })
     }
 
     pub(super) fn relay(&mut self, file: &file::Relay) -> Option<checked::Relay> {

@@ -5,6 +5,7 @@ use super::sink::Answer;
 use super::*;
 use relay_core::smtp::options::{Notify, OriginalRecipient, Returned};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 /// A message with options, each recipient with its own.
 async fn send(gateway: &Gateway, to: &[(&str, RcptOptions)], mail: MailOptions, content: &[u8]) {
@@ -107,6 +108,52 @@ async fn options_go_to_the_next_hop_that_offers_them() {
     ] {
         assert!(heard.iter().any(|said| said == line), "{line} in {heard:?}");
     }
+}
+
+/// A mail store behind a Unix socket: LMTP, Return-Path, and a fate for each recipient at the end.
+#[tokio::test]
+async fn lmtp_is_the_final_delivery() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lmtp");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let store = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let (reader, mut writer) = socket.into_split();
+        let mut lines = tokio::io::BufReader::new(reader).lines();
+        let mut said = Vec::new();
+        writer.write_all(b"220 store LMTP\r\n").await.unwrap();
+        let mut in_content = false;
+        while let Some(line) = lines.next_line().await.unwrap() {
+            let reply = match line.as_str() {
+                "." => "250 2.1.5 stored\r\n452 4.2.2 over quota\r\n",
+                "DATA" => "354 go\r\n",
+                "QUIT" => break,
+                _ if in_content => "",
+                _ => "250 ok\r\n",
+            };
+            in_content = (in_content || line == "DATA") && line != ".";
+            writer.write_all(reply.as_bytes()).await.unwrap();
+            said.push(line);
+        }
+        said
+    });
+    let host = HostPort { host: path.display().to_string(), port: 0 };
+    let gateway = Gateway::start(DeliverySettings {
+        hostname: "gate.example".to_owned(),
+        smart_host: Some(NextHop { lmtp: true, ..NextHop::plain(vec![host]) }),
+        linger: Duration::from_millis(1),
+        ..DeliverySettings::default()
+    });
+    gateway.send("s@y.example", &["a@x.example", "b@x.example"], b"Subject: x\r\n\r\n").await;
+    let left = gateway.until(|stats| stats.deferred == 1).await;
+    assert_eq!(left.messages, 1);
+    let said = store.await.unwrap();
+    assert_eq!(said[0], "LHLO gate.example");
+    let content = said.iter().skip_while(|line| *line != "DATA").skip(1);
+    let content: Vec<&str> = content.map(String::as_str).collect();
+    assert_eq!(content, ["Return-Path: <s@y.example>", "Subject: x", "", "."]);
+    assert_eq!(gateway.listed().await[0].first_recipient.as_deref(), Some("b@x.example"));
+    gateway.stop().await;
 }
 
 /// RFC 6531, RFC 8689: what the next hop cannot keep is not sent, and the sender hears why. A

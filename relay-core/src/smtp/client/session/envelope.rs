@@ -197,10 +197,29 @@ impl ClientSession {
         if response.code >= 300 && response.is_positive() {
             return self.abort(FailureKind::Protocol(ResponseError::Unexpected));
         }
+        if self.settings.lmtp {
+            return self.on_recipient_settled(response);
+        }
         if response.is_positive() {
             self.finish(|| RecipientStatus::Delivered(response.clone()));
         } else {
             self.finish_failed(FailureKind::Refused(response));
+        }
+    }
+
+    /// RFC 2033 section 4.2: a reply for each accepted recipient, in the order of their RCPT.
+    fn on_recipient_settled(&mut self, response: Response) {
+        let mut accepted = self.slots.iter_mut().filter(|slot| matches!(slot, Slot::Accepted));
+        if let Some(slot) = accepted.next() {
+            *slot = if response.is_positive() {
+                Slot::Delivered(response)
+            } else {
+                let kind = FailureKind::Refused(response);
+                Slot::Failed(Failure { stage: Stage::Content, kind })
+            };
+        }
+        if accepted.next().is_none() {
+            self.finish_failed(FailureKind::BadAddress);
         }
     }
 

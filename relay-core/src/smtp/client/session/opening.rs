@@ -12,7 +12,8 @@ const AUTH_COMMAND_MAX: usize = 512;
 
 impl ClientSession {
     pub(super) fn hello(&mut self) {
-        let command = format!("EHLO {}\r\n", self.settings.helo);
+        let verb = if self.settings.lmtp { "LHLO" } else { "EHLO" };
+        let command = format!("{verb} {}\r\n", self.settings.helo);
         self.send(Step::Ehlo, command);
     }
 
@@ -20,7 +21,7 @@ impl ClientSession {
         if response.code == 250 {
             self.capabilities = Capabilities::of(response);
             self.opened();
-        } else if response.is_permanent() {
+        } else if response.is_permanent() && !self.settings.lmtp {
             // RFC 5321 section 3.2: a server that knows no EHLO gets HELO.
             let command = format!("HELO {}\r\n", self.settings.helo);
             self.send(Step::Helo, command);
