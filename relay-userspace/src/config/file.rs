@@ -76,6 +76,7 @@ pub(super) struct Listener {
     pub(super) auth: Text,
     pub(super) dnsbl: Option<bool>,
     pub(super) relay_for: Texts,
+    pub(super) proxy_protocol: Texts,
     pub(super) open_relay: Text,
 }
 
@@ -164,6 +165,7 @@ pub(super) struct Limits {
     pub(super) errors: Number,
     pub(super) connections: Number,
     pub(super) connections_per_source: Number,
+    pub(super) reserve: Percent,
     pub(super) pregreet_wait: Text,
     pub(super) command_timeout: Text,
     pub(super) data_timeout: Text,

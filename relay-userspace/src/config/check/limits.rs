@@ -58,6 +58,8 @@ impl Check<'_> {
             &d.connections_per_source,
             1..=1_000_000,
         );
+        let reserve_percent =
+            self.percent("limits.reserve", file.reserve.as_ref().or(d.reserve.as_ref()));
         let pregreet = self.text(
             "limits.pregreet_wait",
             &file.pregreet_wait,
@@ -77,6 +79,7 @@ impl Check<'_> {
             errors: errors?,
             connections: connections?,
             connections_per_source: per_source?,
+            reserve_percent: reserve_percent?,
             pregreet_wait: pregreet?,
             command_timeout: command?,
             data_timeout: data?,
