@@ -10,4 +10,5 @@ pub mod dsn;
 pub mod feed;
 pub mod policy;
 pub mod prefix;
+pub mod proxy;
 pub mod smtp;

@@ -140,6 +140,8 @@ pub struct Listener {
     pub auth: Offer,
     pub dnsbl: bool,
     pub relay_for: Vec<IpNet>,
+    /// Balancers, whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
     /// The administrator wrote that an open relay is wanted.
     pub open_relay: bool,
 }
@@ -308,6 +310,8 @@ pub struct Limits {
     pub mime_depth: usize,
     pub connections: usize,
     pub connections_per_source: usize,
+    /// Of `connections`, kept for known sources.
+    pub reserve_percent: u8,
     /// Before the banner, of an unknown source; zero: none.
     pub pregreet_wait: Duration,
     pub command_timeout: Duration,
@@ -344,6 +348,11 @@ impl Config {
     pub fn inside_addresses(&self) -> Vec<IpAddr> {
         let hosts = self.domains.iter().flat_map(|domain| &domain.hosts);
         hosts.chain(&self.relay.smart_host).filter_map(|host| host.host.parse().ok()).collect()
+    }
+
+    /// Hosts of our own that others come through, on any listener: they name the sources.
+    pub fn upstreams(&self) -> impl Iterator<Item = IpNet> {
+        self.listeners.iter().flat_map(|listener| listener.proxy_protocol.iter().copied())
     }
 
     /// Room that the feeds of a list need in the filter, in prefixes.

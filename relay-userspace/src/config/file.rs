@@ -77,6 +77,7 @@ pub(super) struct Listener {
     pub(super) auth: Text,
     pub(super) dnsbl: Option<bool>,
     pub(super) relay_for: Texts,
+    pub(super) proxy_protocol: Texts,
     pub(super) open_relay: Text,
 }
 
@@ -185,6 +186,7 @@ pub(super) struct Limits {
     pub(super) mime_depth: Number,
     pub(super) connections: Number,
     pub(super) connections_per_source: Number,
+    pub(super) reserve: Percent,
     pub(super) pregreet_wait: Text,
     pub(super) command_timeout: Text,
     pub(super) data_timeout: Text,

@@ -67,6 +67,18 @@ pub(super) fn prefix(text: &str) -> Parsed<IpNet> {
     relay_core::prefix::parse(text).map_err(|error| error.to_string())
 }
 
+/// A host of our own that names the sources which come through it, or a few of them. Everybody
+/// within can take any source's place, so wide ones are a mistake.
+pub(super) fn upstream(text: &str) -> Parsed<IpNet> {
+    let net = prefix(text)?;
+    if net.max_prefix_len() - net.prefix_len() > 8 {
+        return Err("wider than 256 addresses, and whoever is in it can name any source; write \
+                    the addresses of your own hosts, for example 10.0.0.5"
+            .into());
+    }
+    Ok(net)
+}
+
 pub(super) fn listen_address(text: &str) -> Parsed<SocketAddr> {
     text.parse().map_err(|_| {
         "not an address with a port; write for example 0.0.0.0:25, 192.0.2.1:25 or [::]:25".into()

@@ -179,6 +179,7 @@ fn limits(limits: &Limits) -> Fields {
         ("mime_depth", number(limits.mime_depth as u64)),
         ("connections", number(limits.connections as u64)),
         ("connections_per_source", number(limits.connections_per_source as u64)),
+        ("reserve", text(format_args!("{}%", limits.reserve_percent))),
         ("pregreet_wait", duration(limits.pregreet_wait)),
         ("command_timeout", duration(limits.command_timeout)),
         ("data_timeout", duration(limits.data_timeout)),
@@ -214,6 +215,7 @@ fn listener(listener: &Listener) -> Fields {
         ("auth", name_of(listener.auth, &parse::OFFERS)),
         ("dnsbl", Value::Boolean(listener.dnsbl)),
         ("relay_for", texts(&listener.relay_for)),
+        ("proxy_protocol", texts(&listener.proxy_protocol)),
         ("open_relay", text(open_relay)),
     ]
 }

@@ -15,6 +15,7 @@ const EXAMPLE: &str = r#"
         name = "mx"
         address = ["127.0.0.1:2525"]
         relay_for = ["10.0.0.0/255.0.0.0"]
+        proxy_protocol = ["10.0.0.5", "2001:db8::/120"]
         [[domain]]
         name = "*.Example.org"
         route = "inbound"
@@ -216,6 +217,15 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[limits]\nsession_size = \"1KiB\"", &["limits.session_size", "at least 65536B"]),
     ("[limits]\nhops = 0", &["limits.hops", "write 1"]),
     ("[limits]\nmessage_size = \"big\"", &["limits.message_size", "50MiB"]),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nproxy_protocol = [\"10.0.0.0/23\"]",
+        &["4:19", "listener.proxy_protocol", "10.0.0.0/23", "your own hosts"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nproxy_protocol = [\"lb\"]",
+        &["listener.proxy_protocol", "lb"],
+    ),
+    ("[limits]\nreserve = 101", &["2:11", "limits.reserve", "101", "50%"]),
     ("[limits]\npregreet_wait = \"2min\"", &["2:17", "limits.pregreet_wait", "2min", "0s"]),
     ("[limits]\npregreet_wait = \"6\"", &["limits.pregreet_wait", "not a duration"]),
     ("[queue]\nexpire = \"0s\"", &["queue.expire", "shorter than a second"]),

@@ -261,6 +261,7 @@ pub fn ban_policy(ban: &config::Ban) -> BanPolicy {
 fn protected_by(config: &Config) -> Protected {
     Protected {
         inside_hosts: config.inside_addresses(),
+        proxies: config.upstreams().flat_map(|net| net.hosts()).collect(),
         resolvers: config.dns.servers.iter().map(std::net::SocketAddr::ip).collect(),
         ..Protected::default()
     }

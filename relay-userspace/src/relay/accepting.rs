@@ -1,15 +1,27 @@
 //! Accepts connections: one task for each bound address, one for each session.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use nix::sys::socket::{MsgFlags, send};
+use relay_core::{prefix::canonical_ip, smtp::reply::Reply};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    admission::Crowded,
+    admission::{Caller, Crowded, Ticket},
     connection,
     listener::Bound,
+    source::is_trusted,
     state::{Listener, Shared},
 };
 
@@ -44,11 +56,13 @@ async fn accept(
             () = stop.cancelled() => break,
             accepted = socket.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    session(&shared, &listener, stream, peer, &stop, &mut sessions).await;
+                    session(&shared, &listener, stream, peer, &stop, &mut sessions);
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: they come back as sessions end.
-                    tracing::error!(listener = listener.name, %error, "accept");
+                    if let Some(left_out) = shared.lines.accept.permit(Instant::now()) {
+                        tracing::error!(listener = listener.name, %error, left_out, "accept");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -69,18 +83,15 @@ fn report(shared: &Shared, ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn session(
+/// Begins a session, where there is a place for it.
+fn session(
     shared: &Arc<Shared>,
     listener: &Arc<Listener>,
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     stop: &CancellationToken,
     sessions: &mut JoinSet<()>,
 ) {
-    let ticket = match shared.admission.admit(peer.ip()) {
-        Ok(ticket) => ticket,
-        Err(crowded) => return turn_away(shared, listener, &stream, peer, crowded),
-    };
     let local = match stream.local_addr() {
         Ok(local) => local,
         Err(error) => {
@@ -88,33 +99,109 @@ async fn session(
             return;
         }
     };
-    shared.counters.connections.add();
+    let caller = match listener.proxies.lookup(canonical_ip(peer.ip())) {
+        Some(_) => Caller::Ours,
+        None => shared.known.caller(listener, peer.ip()),
+    };
     let (shared, listener, stop) = (Arc::clone(shared), Arc::clone(listener), stop.clone());
-    sessions.spawn(async move {
-        connection::serve(shared, listener, stream, peer, local, stop).await;
-        drop(ticket);
-    });
+    match shared.admission.admit(peer.ip(), caller) {
+        Ok(ticket) => {
+            sessions.spawn(async move {
+                let arrival = Arrival { stream, peer, local, ticket };
+                connection::serve(shared, listener, arrival, stop).await;
+            });
+        }
+        // Perhaps it is on the allow list; but of a flood only some are asked about at a time.
+        Err(Crowded::Reserved)
+            if let Ok(asking) = Arc::clone(&shared.asking).try_acquire_owned() =>
+        {
+            sessions.spawn(async move {
+                let trusted = is_trusted(&shared, peer.ip(), local.port()).await;
+                drop(asking);
+                let admitted = match trusted {
+                    true => shared.admission.admit(peer.ip(), Caller::Known),
+                    false => Err(Crowded::Reserved),
+                };
+                match admitted {
+                    Ok(ticket) => {
+                        let arrival = Arrival { stream, peer, local, ticket };
+                        connection::serve(shared, listener, arrival, stop).await;
+                    }
+                    Err(crowded) => turn_away(&shared, &listener, &stream, peer.ip(), crowded),
+                }
+            });
+        }
+        Err(crowded) => turn_away(&shared, &listener, &stream, peer.ip(), crowded),
+    }
+}
+
+/// Counts a connection as that of another source, which a host of ours names.
+///
+/// # Errors
+/// That source would not have been admitted.
+pub(super) async fn pass_on(
+    shared: &Shared,
+    listener: &Listener,
+    ticket: &mut Ticket,
+    source: IpAddr,
+    port: u16,
+) -> Result<(), Crowded> {
+    let passed = ticket.pass_on(source, shared.known.caller(listener, source));
+    if passed == Err(Crowded::Reserved)
+        && let Ok(_asking) = shared.asking.try_acquire()
+        && is_trusted(shared, source, port).await
+    {
+        return ticket.pass_on(source, Caller::Known);
+    }
+    passed
+}
+
+/// A connection that has its place.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub stream: TcpStream,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub ticket: Ticket,
 }
 
 /// A single write that need not succeed: a crowd must not cost more than its connections.
-fn turn_away(
+pub(super) fn turn_away(
     shared: &Shared,
     listener: &Listener,
-    stream: &tokio::net::TcpStream,
-    peer: SocketAddr,
+    stream: &TcpStream,
+    source: IpAddr,
     crowded: Crowded,
 ) {
-    shared.counters.connections_crowded.add();
-    let reply: &[u8] = match crowded {
-        Crowded::Server => b"421 4.3.2 Too many connections, try again later\r\n",
-        Crowded::Source => b"421 4.7.0 Too many connections from your address\r\n",
-    };
-    let told = match stream.try_write(reply) {
-        Ok(_) => true,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-        Err(_) => false,
-    };
-    tracing::info!(source = %peer.ip(), listener = listener.name, ?crowded, told, "turned away");
+    let reply = crowded_reply(shared, crowded).to_string();
+    // Straight to the kernel: of a new connection the runtime may not know yet that it can be
+    // written to. Where TLS is due, nobody could read it.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let told = !listener.implicit_tls && send(stream.as_raw_fd(), reply.as_bytes(), flags).is_ok();
+    if let Some(left_out) = shared.lines.turned_away.permit(Instant::now()) {
+        let listener = &listener.name;
+        tracing::info!(%source, listener, ?crowded, told, left_out, "turned away");
+    }
+}
+
+/// Counts one that is turned away, and says why.
+pub(super) fn crowded_reply(shared: &Shared, crowded: Crowded) -> Reply {
+    let counters = &shared.counters;
+    counters.connections_crowded.add();
+    match crowded {
+        Crowded::Server => {
+            counters.crowded_server.add();
+            Reply::new(421, (4, 3, 2), "Too many connections, try again later")
+        }
+        Crowded::Reserved => {
+            counters.crowded_reserved.add();
+            Reply::new(421, (4, 7, 0), "Too many connections, try again later")
+        }
+        Crowded::Source => {
+            counters.crowded_source.add();
+            Reply::new(421, (4, 7, 0), "Too many connections from your address")
+        }
+    }
 }
 
 /// Waits for the sessions that are under way, and cuts off those that take too long.

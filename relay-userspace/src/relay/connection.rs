@@ -5,17 +5,20 @@
 
 mod answers;
 mod pregreet;
+mod proxied;
 
 use std::{
     io,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use relay_core::smtp::{
-    envelope::TlsInfo,
-    session::{Answer, Effect, Session},
+use relay_core::{
+    prefix::canonical_ip,
+    smtp::{
+        envelope::TlsInfo,
+        session::{Answer, Effect, Session},
+    },
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,6 +30,8 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use self::answers::Answers;
 use super::{
+    accepting::{self, Arrival},
+    admission::Ticket,
     questions::Questions,
     source::Source,
     state::{Listener, Shared},
@@ -45,19 +50,25 @@ type Tls = Box<TlsStream<TcpStream>>;
 type Stream = Either<TcpStream, Tls>;
 
 /// Serves one client to the end of its connection.
-pub async fn serve(
+pub(super) async fn serve(
     shared: Arc<Shared>,
     listener: Arc<Listener>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
+    arrival: Arrival,
     stop: CancellationToken,
 ) {
     // Replies are gathered here already; waiting for more to send would only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(source = %peer.ip(), %error, "setting TCP_NODELAY");
+    if let Err(error) = arrival.stream.set_nodelay(true) {
+        tracing::debug!(source = %arrival.peer.ip(), %error, "setting TCP_NODELAY");
     }
-    let source = Source::new(&shared, &listener, peer, local);
+    let named = tokio::select! {
+        named = named_source(&shared, &listener, arrival) => named,
+        () = stop.cancelled() => None,
+    };
+    let Some((arrival, named)) = named else { return };
+    let Arrival { stream, peer, local, ticket } = arrival;
+    shared.counters.connections.add();
+    let mut source = Source::new(&shared, &listener, peer, local);
+    source.named = named;
     tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
     let started = Instant::now();
     let questions = Questions::new(shared, Arc::clone(&listener), source);
@@ -83,6 +94,7 @@ pub async fn serve(
         session: Session::new(Arc::clone(&listener.session), tls, started),
         replies: Vec::new(),
         questions,
+        ticket,
         stopping: false,
     };
     let outcome = connection.run(&stop).await;
@@ -102,7 +114,46 @@ struct Connection<A> {
     session: Session,
     replies: Vec<u8>,
     questions: A,
+    /// Its place among all connections.
+    ticket: Ticket,
     stopping: bool,
+}
+
+/// Lets a balancer say whose connection it is, and counts it as that source's. `true`: it named
+/// one. `None`: there is nobody to serve, and all is said.
+async fn named_source(
+    shared: &Shared,
+    listener: &Listener,
+    mut arrival: Arrival,
+) -> Option<(Arrival, bool)> {
+    let balancer = canonical_ip(arrival.peer.ip());
+    if listener.proxies.lookup(balancer).is_none() {
+        return Some((arrival, false));
+    }
+    match proxied::named(&mut arrival.stream).await {
+        Ok(None) => return Some((arrival, false)),
+        Ok(Some((source, destination))) => {
+            arrival.peer = source;
+            arrival.local = destination;
+        }
+        Err(refused) => {
+            shared.counters.proxy_headers_refused.add();
+            if let Some(left_out) = shared.lines.proxy.permit(Instant::now()) {
+                let listener = &listener.name;
+                tracing::warn!(%balancer, listener, %refused, left_out, "no source named");
+            }
+            return None;
+        }
+    }
+    let source = arrival.peer.ip();
+    let port = arrival.local.port();
+    match accepting::pass_on(shared, listener, &mut arrival.ticket, source, port).await {
+        Ok(()) => Some((arrival, true)),
+        Err(crowded) => {
+            accepting::turn_away(shared, listener, &arrival.stream, source, crowded);
+            None
+        }
+    }
 }
 
 impl Connection<Questions> {
@@ -158,6 +209,8 @@ impl<A: Answers> Connection<A> {
     async fn read(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let deadline = self.session.deadline().into();
+        let hurries = self.session.account().is_none() && self.ticket.is_unknown();
+        let ticket = &self.ticket;
         tokio::select! {
             read = timeout_at(deadline, stream.read(bytes)) => match read {
                 Ok(Ok(0)) => self.session.peer_closed(),
@@ -173,6 +226,10 @@ impl<A: Answers> Connection<A> {
             () = stop.cancelled(), if !self.stopping => {
                 self.stopping = true;
                 self.session.shut_down();
+            }
+            () = ticket.outstayed(), if hurries => {
+                self.questions.hurried();
+                self.session.timed_out(Instant::now());
             }
         }
         Ok(())

@@ -25,8 +25,18 @@ macro_rules! counters {
 counters! {
     /// Connections that were taken.
     connections,
-    /// Connections turned away for their number: 421.
+    /// Connections turned away for their number, whatever the limit: 421.
     connections_crowded,
+    /// Of those, because no place at all was left.
+    crowded_server,
+    /// Of those, strangers to whom the reserve is closed.
+    crowded_reserved,
+    /// Of those, because their source had as many as it may.
+    crowded_source,
+    /// Sessions of strangers that said nothing, and ended early to make room.
+    sessions_hurried,
+    /// Connections of balancers without a good PROXY header in time.
+    proxy_headers_refused,
     /// Connections turned away because their source is denied: 554.
     connections_denied,
     /// Clients that spoke before the banner: 554.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use relay_core::prefix::{PrefixSet, canonical_ip};
 
-use super::state::Listener;
+use super::{admission::Caller, state::Listener};
 use crate::config::Config;
 
 /// Sources known to every listener: `filter.allow`, and the hosts that mail is delivered to as far
@@ -14,6 +14,8 @@ use crate::config::Config;
 pub struct Known {
     allowed: PrefixSet<()>,
     inside: HashSet<IpAddr>,
+    /// Hosts of our own that others come through, on any listener.
+    upstreams: PrefixSet<()>,
 }
 
 impl Known {
@@ -23,14 +25,28 @@ impl Known {
             allowed.insert(prefix, ());
         }
         let inside = config.inside_addresses().into_iter().map(canonical_ip).collect();
-        Self { allowed, inside }
+        let upstreams = config.upstreams().map(|net| (net, ())).collect();
+        Self { allowed, inside, upstreams }
     }
 
     /// Whether a source is known on this listener: to all of them, or since it may relay there.
     pub fn on(&self, listener: &Listener, source: IpAddr) -> bool {
+        self.caller(listener, source) != Caller::Unknown
+    }
+
+    /// With what right a source asks for a place.
+    pub fn caller(&self, listener: &Listener, source: IpAddr) -> Caller {
         let source = canonical_ip(source);
-        self.inside.contains(&source)
-            || self.allowed.lookup(source).is_some()
-            || listener.grants.sources.admits(source).is_some()
+        if self.inside.contains(&source) || self.is_upstream(source) {
+            return Caller::Ours;
+        }
+        let known = self.allowed.lookup(source).is_some()
+            || listener.grants.sources.admits(source).is_some();
+        if known { Caller::Known } else { Caller::Unknown }
+    }
+
+    /// Whether others come through this host: it answers for none of them, and is never banned.
+    pub fn is_upstream(&self, source: IpAddr) -> bool {
+        self.upstreams.lookup(canonical_ip(source)).is_some()
     }
 }

@@ -84,6 +84,7 @@ mod tests {
             auth: Offer::Off,
             dnsbl: false,
             relay_for: Vec::new(),
+            proxy_protocol: Vec::new(),
             open_relay: false,
         }
     }

@@ -19,6 +19,7 @@ pub mod privileges;
 pub mod questions;
 pub mod serve;
 pub mod source;
+pub mod sparing;
 pub mod state;
 
 #[cfg(test)]

@@ -63,9 +63,9 @@ impl Questions {
     }
 
     /// Instead of the banner: a reply for a source that is denied, where no kernel program has
-    /// kept it out (C7).
+    /// kept it out (C7): there is none, or it has seen a balancer's address alone.
     pub async fn at_connect(&mut self) -> Option<Reply> {
-        if !self.shared.filter_here {
+        if !self.shared.filter_here && !self.source.named {
             return None;
         }
         if !self.source.is_denied(&self.shared).await {

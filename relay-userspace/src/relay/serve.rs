@@ -10,12 +10,16 @@ use std::{
 use anyhow::Context;
 use nix::sys::signal::Signal;
 use relay_core::policy::recipient::ExemptRecipients;
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     accepting,
-    admission::Admission,
+    admission::{Admission, AdmissionLimits},
     bans::{self, Bans},
     control,
     counters::Counters,
@@ -25,7 +29,7 @@ use super::{
     never_route::NeverRoute,
     outbound,
     privileges::Identity,
-    state::{self, Files, Listener, Shared},
+    state::{self, Files, Lines, Listener, Shared},
 };
 use crate::{
     auth::Accounts,
@@ -45,6 +49,8 @@ use crate::{
 
 /// How long delivery and the rest get to end in order, once all sessions have.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// Strangers asked about at once while the relay is busy; each costs a connection to the edge.
+const ASKING_MAX: usize = 16;
 /// A connection of its own for each question; the edge answers from memory.
 const EDGE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -217,7 +223,13 @@ pub(super) fn share(
         filter_here: state::filters_here(config),
         known: Known::of(config),
         pregreet_wait: config.limits.pregreet_wait,
-        admission: Admission::new(config.limits.connections, config.limits.connections_per_source),
+        admission: Admission::new(AdmissionLimits {
+            connections_max: config.limits.connections,
+            reserved: config.limits.connections * usize::from(config.limits.reserve_percent) / 100,
+            per_source_max: config.limits.connections_per_source,
+        }),
+        asking: Arc::new(Semaphore::new(ASKING_MAX)),
+        lines: Lines::default(),
         counters,
         notices: notices(config, tls),
     };

@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use relay_core::{
@@ -27,6 +28,8 @@ pub struct Source {
     pub local: IpAddr,
     /// Where it connected to, which a scope is about.
     port: u16,
+    /// A balancer or an XCLIENT named it: the kernel has not seen its address.
+    pub named: bool,
     reverse: Lookup<Reverse>,
     listed_by: Lookup<Vec<ListedBy>>,
     standing: Option<Standing>,
@@ -85,6 +88,7 @@ impl Source {
             address,
             local: canonical_ip(local.ip()),
             port: local.port(),
+            named: false,
             reverse,
             listed_by,
             standing: None,
@@ -105,12 +109,9 @@ impl Source {
         if let Some(standing) = self.standing {
             return standing;
         }
-        let query = ExplainQuery { address: self.address, port: self.port };
-        let answer = shared.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
-        // The lists' answer, and not the maps': those do not look where nothing is denied.
-        let standing = match heard(shared, self.address, answer).map(|told| told.desired) {
-            Some(PacketVerdict::Allowed) => Standing::Trusted,
-            Some(_) | None => Standing::Ordinary,
+        let standing = match is_trusted(shared, self.address, self.port).await {
+            true => Standing::Trusted,
+            false => Standing::Ordinary,
         };
         *self.standing.insert(standing)
     }
@@ -123,12 +124,25 @@ impl Source {
     }
 }
 
+/// Whether the allow list holds a source, for connections to that port of ours. An edge that does not
+/// answer trusts nobody.
+pub async fn is_trusted(shared: &Shared, address: IpAddr, port: u16) -> bool {
+    let query = ExplainQuery { address: canonical_ip(address), port };
+    let answer = shared.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
+    // The lists' answer, and not the maps': those do not look where nothing is denied.
+    let told = heard(shared, address, answer).map(|told| told.desired);
+    matches!(told, Some(PacketVerdict::Allowed))
+}
+
 /// What the edge says; `None` when it does not answer, which is counted.
 fn heard<T>(shared: &Shared, address: IpAddr, answer: Result<T, ClientError>) -> Option<T> {
     answer
         .inspect_err(|error| {
             shared.counters.edge_unreachable.add();
-            tracing::warn!(source = %address, %error, "the edge cannot say whether a source is listed");
+            if let Some(left_out) = shared.lines.edge.permit(Instant::now()) {
+                let what = "the edge cannot say whether a source is listed";
+                tracing::warn!(source = %address, %error, left_out, what);
+            }
         })
         .ok()
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use ipnet::IpNet;
 use relay_core::{
     dnsbl::{Answers, Zone},
     policy::{
@@ -18,9 +19,11 @@ use relay_core::{
     prefix::PrefixSet,
     smtp::session::{AuthMode, SessionSettings, TlsMode},
 };
+use tokio::sync::Semaphore;
 
 use super::{
     admission::Admission, bans::Bans, counters::Counters, known::Known, never_route::NeverRoute,
+    sparing::Sparing,
 };
 use crate::{
     auth::Accounts,
@@ -56,10 +59,22 @@ pub struct Shared {
     /// How long an unknown source waits for the banner.
     pub pregreet_wait: Duration,
     pub admission: Arc<Admission>,
+    /// Strangers of whom the edge is asked, while it is busy, whether they are on the allow list.
+    pub asking: Arc<Semaphore>,
+    pub lines: Lines,
     pub counters: Arc<Counters>,
     /// What an administrator should know that does not change: no smart host, a certificate that
     /// ends soon.
     pub notices: Vec<String>,
+}
+
+/// Log lines that anybody can cause.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pub accept: Sparing,
+    pub turned_away: Sparing,
+    pub proxy: Sparing,
+    pub edge: Sparing,
 }
 
 /// One listener's part of the policy.
@@ -70,6 +85,8 @@ pub struct Listener {
     pub session: Arc<SessionSettings>,
     pub grants: ListenerGrants,
     pub ask_dnsbl: bool,
+    /// Balancers, whose connections begin with a PROXY header.
+    pub proxies: PrefixSet<()>,
     /// TLS comes before the banner (RFC 8314).
     pub implicit_tls: bool,
     /// What it relays, in a few words, for the summary and `status`.
@@ -84,10 +101,15 @@ impl Listener {
             session: Arc::new(session_settings(config, listener)),
             grants: grants(listener),
             ask_dnsbl: listener.dnsbl,
+            proxies: prefixes(&listener.proxy_protocol),
             implicit_tls: listener.tls == ListenerTls::Implicit,
             relays: relays(listener),
         }
     }
+}
+
+fn prefixes(list: &[IpNet]) -> PrefixSet<()> {
+    list.iter().map(|&net| (net, ())).collect()
 }
 
 /// To whom a listener grants relaying.

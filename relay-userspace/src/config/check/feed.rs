@@ -131,14 +131,7 @@ impl Check<'_> {
             self.number("feed.min_entries", &file.min_entries, &at(1), 1..=ENTRIES_MAX);
         let shrink_max_percent = match &file.max_shrink {
             None => Some(50),
-            Some(written) => match parse::percent(written.get_ref()) {
-                Ok(percent) => Some(percent),
-                Err(problem) => {
-                    let shown = Spanned::new(written.span(), written.get_ref().to_string());
-                    self.fail("feed.max_shrink", &shown, problem);
-                    None
-                }
-            },
+            written => self.percent("feed.max_shrink", written.as_ref()),
         };
         let limits = Limits {
             entries_max: entries_max?,

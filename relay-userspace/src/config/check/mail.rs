@@ -53,6 +53,8 @@ impl Check<'_> {
         });
         let auth = self.text("listener.auth", &file.auth, &default.auth, offer);
         let relay_for = self.texts("listener.relay_for", &file.relay_for, &None, parse::prefix);
+        let proxy_protocol =
+            self.texts("listener.proxy_protocol", &file.proxy_protocol, &None, parse::upstream);
         let open_relay = self.optional("listener.open_relay", &file.open_relay, |text| {
             if text == parse::OPEN_RELAY_WANTED {
                 Ok(())
@@ -83,6 +85,7 @@ impl Check<'_> {
             auth: auth?,
             dnsbl: file.dnsbl.or(default.dnsbl).unwrap_or(true),
             relay_for: relay_for?,
+            proxy_protocol: proxy_protocol?,
             open_relay: open_relay?.is_some(),
         };
         self.refuse_open_relay(&listener, file)?;

@@ -17,6 +17,7 @@ use super::{
     checked::Config,
     error::{ConfigError, Source},
     file::File,
+    parse,
 };
 
 pub(super) struct Check<'a> {
@@ -36,6 +37,17 @@ impl Check<'_> {
     fn fail(&mut self, key: &str, at: &Spanned<String>, problem: impl Into<String>) {
         let error = self.source.error(Some(at.span()), key, at.get_ref(), problem);
         self.errors.push(error);
+    }
+
+    /// `None` where it is wrong, or neither written nor a default.
+    fn percent(&mut self, key: &str, written: Option<&Spanned<toml::Value>>) -> Option<u8> {
+        let written = written?;
+        parse::percent(written.get_ref())
+            .map_err(|problem| {
+                let shown = Spanned::new(written.span(), written.get_ref().to_string());
+                self.fail(key, &shown, problem);
+            })
+            .ok()
     }
 
     fn missing(&mut self, key: &str, problem: &str) {

@@ -37,6 +37,8 @@ impl Check<'_> {
             &d.pregreet_wait,
             parse::short_wait,
         );
+        let reserve_percent =
+            self.percent("limits.reserve", file.reserve.as_ref().or(d.reserve.as_ref()));
         macro_rules! count {
             ($name:ident, $range:expr) => {
                 self.count((concat!("limits.", stringify!($name)), &file.$name, &d.$name), $range)
@@ -84,6 +86,7 @@ impl Check<'_> {
             mime_depth: mime_depth?,
             connections: connections?,
             connections_per_source: per_source?,
+            reserve_percent: reserve_percent?,
             pregreet_wait: pregreet?,
             command_timeout: command?,
             data_timeout: data?,

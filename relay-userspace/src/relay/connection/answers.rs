@@ -21,6 +21,9 @@ pub(super) trait Answers {
 
     /// A handshake went well, or not.
     fn handshake_ended(&self, good: bool);
+
+    /// The client was not waited for as long as usual, as the relay is busy.
+    fn hurried(&self);
 }
 
 impl Answers for Questions {
@@ -35,5 +38,9 @@ impl Answers for Questions {
     fn handshake_ended(&self, good: bool) {
         let counters = &self.shared.counters;
         if good { counters.tls_sessions.add() } else { counters.tls_failures.add() }
+    }
+
+    fn hurried(&self) {
+        self.shared.counters.sessions_hurried.add();
     }
 }

@@ -59,8 +59,8 @@ impl Connection<Questions> {
     }
 }
 
-/// Reads without waiting; `None`: nothing has come. The runtime would say so of every connection
-/// that it has only just been given, so the kernel is asked.
+/// Reads without waiting; `None`: nothing has come. Straight from the kernel: of a new connection
+/// the runtime may not know yet that there is something.
 fn read_what_is_here(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<Option<usize>> {
     match recv(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT) {
         Ok(length) => Ok(Some(length)),

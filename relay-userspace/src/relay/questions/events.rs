@@ -73,6 +73,10 @@ impl Questions {
     /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
     pub(super) async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
         let shared = Arc::clone(&self.shared);
+        // Nor against a host of our own that others come through: all of them would be banned.
+        if shared.known.is_upstream(self.source.address) {
+            return false;
+        }
         if self.source.standing(&shared).await == Standing::Trusted {
             return false;
         }

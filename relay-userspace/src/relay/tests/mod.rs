@@ -1,8 +1,10 @@
 //! The relay over real sockets on loopback, inside one process. There is no edge: nobody is on a
 //! list, and bans go nowhere.
 
+mod crowds;
 mod implicit_tls;
 mod pregreet;
+mod proxy;
 mod tls_sessions;
 
 use std::{
@@ -29,7 +31,7 @@ use super::{
     serve::{self, Orders},
     state::{Files, Shared},
 };
-use crate::{config, tls};
+use crate::{config, queue::Content, tls};
 
 /// Whatever is waited for comes within this time, or never.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -119,6 +121,16 @@ impl Gateway {
 
     async fn messages(&self) -> u64 {
         self.shared.spool.stats().await.unwrap().messages
+    }
+
+    /// What was stored, by the reply that acknowledged it.
+    async fn stored(&self, reply: &str) -> String {
+        let id = reply.rsplit(' ').next().unwrap().parse().unwrap();
+        let content = match self.shared.spool.load(id).await.unwrap().unwrap().content {
+            Content::Inline(bytes) => bytes.to_vec(),
+            Content::File(file) => std::io::read_to_string(file).unwrap().into_bytes(),
+        };
+        String::from_utf8(content).unwrap()
     }
 
     /// Waits until no session is left.
