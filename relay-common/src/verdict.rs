@@ -59,6 +59,12 @@ impl Verdict {
         matches!(self, Self::Denied(_))
     }
 
+    /// Whether it would pass in any case: the entry itself is under observation, not the filter.
+    #[inline(always)]
+    pub const fn is_no_more_than_observed(&self, packet: &Packet) -> bool {
+        matches!(self, Self::Observed(entry) if !entry.scope.intersects(packet.class))
+    }
+
     /// The entry that decided, if one did.
     pub const fn entry(&self) -> Option<&Entry> {
         match self {

@@ -43,16 +43,16 @@ fn postern(ctx: XdpContext) -> u32 {
     let control = lists::control();
     let lists = lists::Tables::under(control);
     let verdict = decide(&lists, control, &packet);
-    match verdict {
-        Verdict::Unguarded => {}
-        Verdict::Clean => {
-            if control.limits_syn() && opens_mail(&packet) && limit::exceeds(&packet) {
-                return limited(&packet, control);
-            }
-        }
+    let may_be_limited = match &verdict {
+        Verdict::Unguarded => false,
+        Verdict::Clean => true,
         Verdict::Allowed(_) | Verdict::Observed(_) | Verdict::Denied(_) => {
             noted(&ctx, &packet, &verdict, &lists, control);
+            verdict.is_no_more_than_observed(&packet)
         }
+    };
+    if may_be_limited && control.limits_syn() && opens_mail(&packet) && limit::exceeds(&packet) {
+        return limited(&packet, control);
     }
     count::packet(Counter::of_verdict(&packet, &verdict));
     if verdict.drops() { XDP_DROP } else { XDP_PASS }

@@ -9,7 +9,7 @@ use relay_core::ban::{ladder, network_of};
 
 use super::clock::Now;
 use super::commit::commit;
-use super::desired::Claim;
+use super::desired::{Claim, last_s};
 use super::filter::{Filter, family_of};
 use super::guard::check;
 use super::lines::check_text;
@@ -134,7 +134,9 @@ impl<F: Filter> Edge<F> {
         let wall_s = self.now().wall_s();
         let mut protected = (self.protected)();
         protected.ssh.extend(self.logged_in().iter().map(|session| session.peer));
-        if let Err(why) = check(prefix, request.scope, &protected, &self.desired, wall_s) {
+        // How long it will last is not known yet.
+        let last_s = last_s(None);
+        if let Err(why) = check(prefix, request.scope, &protected, &self.desired, last_s) {
             return Some(why.to_string());
         }
         // For a ban, an allow entry speaks for its sources whatever its scope.

@@ -11,10 +11,11 @@ use relay_core::ban::guardrails::{Guardrail, Protected};
 use super::changes::{NewRow, Put, Txn};
 use super::clock::Now;
 use super::commit::commit_updates;
-use super::desired::{Claim, merge};
+use super::desired::{Claim, last_s, merge};
 use super::draining::Draining;
 use super::filter::Filter;
 use super::guard::{check, with_sessions};
+use super::lifting::Before;
 use super::lines::Line;
 use super::state::Edge;
 use super::store::{Key, SOURCE_UNCONFIRMED, StoreError};
@@ -208,7 +209,8 @@ impl<F: Filter> Edge<F> {
             let Some((_, protected)) = by_scope.iter().find(|(of, _)| *of == scope) else {
                 continue;
             };
-            let checked = check(line.prefix, scope, protected, &self.desired, now.wall_s());
+            let last_s = last_s(expiry(line.ttl(), now).map_err(invalid)?);
+            let checked = check(line.prefix, scope, protected, &self.desired, last_s);
             let shadowed = matches!(checked, Err(Guardrail::Allowed { .. }));
             if let Err(why) = checked
                 && (!shadowed || care.refuse_shadowed)
@@ -282,7 +284,8 @@ impl<F: Filter> Edge<F> {
             changed.removed += batch.remove_others(&kept, &txn, &mut updates, now)?;
         }
         if let Some(lifting) = &lifting {
-            lifting.check(&self.desired, &updates, now)?;
+            let before = Before { desired: &self.desired, feeds: &self.feeds };
+            lifting.check(&before, &updates, now)?;
         }
         self.work.begin(WorkStage::Saving, 0);
         let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;

@@ -59,6 +59,11 @@ impl Claim {
         (self.ends_s != NEVER).then_some(self.ends_s)
     }
 
+    /// The last second since 1970 in which it is in force: what allows must be live then.
+    pub(super) fn last_s(&self) -> u64 {
+        last_s(self.expires_s())
+    }
+
     /// The entry for the maps at this instant; `None` once it is over.
     ///
     /// Wall time becomes boot time here, so the answer holds only until somebody sets the clock.
@@ -73,6 +78,11 @@ impl Claim {
             prefix_len: prefix.prefix_len(),
         })
     }
+}
+
+/// The last second before an end; of what never ends, the latest of all.
+pub(super) fn last_s(expires_s: Option<u64>) -> u64 {
+    expires_s.map_or(NEVER, |end_s| end_s.saturating_sub(1))
 }
 
 /// Second on CLOCK_BOOTTIME for an expiry in wall time: 0 for never, `None` when it has passed.

@@ -29,7 +29,12 @@ impl<F: Filter> Edge<F> {
             self.guard(meanwhile, &mut failure);
         }
         self.work.begin(WorkStage::Enforcing, committed.updates.len());
-        let mut updates = Draining::new(committed.updates);
+        let mut updates = committed.updates;
+        // What comes is in force before what goes is gone, unless it needs its room.
+        if self.desired.lacks_room(&updates, self.filter.capacity()) {
+            updates.sort_unstable_by_key(|((list, _), claim)| (*list, claim.is_some()));
+        }
+        let mut updates = Draining::new(updates);
         let mut keys = Vec::new();
         loop {
             keys.clear();

@@ -27,22 +27,22 @@ pub(super) fn with_sessions(
     protected
 }
 
-/// Whether `prefix` may be denied for `scope`.
+/// Whether `prefix` may be denied for `scope`, until after `last_s`, a second since 1970.
 ///
 /// Of the allow list, which may be long, only those entries are looked at that hold the prefix
-/// or a protected address, and allow all that the scope denies.
+/// or a protected address, allow all that the scope denies, and do not end before the denial.
 pub(super) fn check(
     prefix: IpNet,
     scope: Scope,
     protected: &Protected,
     desired: &Desired,
-    wall_s: u64,
+    last_s: u64,
 ) -> Result<(), Guardrail> {
     let within = protected.addresses().map(host);
     let allow: Vec<IpNet> = within
         .filter(|address| prefix.contains(address))
         .chain([prefix])
-        .filter_map(|net| desired.allow_over(net, scope, wall_s))
+        .filter_map(|net| desired.allow_over(net, scope, last_s))
         .collect();
     guardrails::check(prefix, protected, &allow)
 }

@@ -1,7 +1,8 @@
 //! Which allow entries may not go: those that alone keep what must stay reachable out of a denial.
 //! The policy of [`guardrails`], fed from the lists.
 //!
-//! Of feeds nothing is asked: what they deny of such addresses is left out once it is not allowed.
+//! What feeds deny of such addresses is left out once it is not allowed, but only by the next
+//! generation, so they are asked as well.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +14,8 @@ use relay_core::prefix::host;
 
 use super::batch::{Care, refusal};
 use super::clock::Now;
-use super::desired::Claim;
+use super::desired::{Claim, last_s};
+use super::feeds::Feeds;
 use super::filter::Filter;
 use super::guard::with_sessions;
 use super::sshd::SshSession;
@@ -47,16 +49,22 @@ impl<F: Filter> Edge<F> {
     }
 }
 
+/// The lists as they are before a change of the allow list.
+pub(super) struct Before<'a> {
+    pub(super) desired: &'a Desired,
+    pub(super) feeds: &'a Feeds,
+}
+
 impl Lifting {
-    /// Refuses to take away, or to narrow, what has to stay. `updates`: the prefixes that change,
-    /// and what will stand on them.
+    /// Refuses to take away, to narrow or to shorten what has to stay. `updates`: the prefixes that
+    /// change, and what will stand on them.
     pub(super) fn check(
         &self,
-        desired: &Desired,
+        before: &Before<'_>,
         updates: &[(Key, Option<Claim>)],
         now: Now,
     ) -> Result<(), Problem> {
-        let refused = self.refused(desired, updates, now.wall_s());
+        let refused = self.refused(before, updates, now.wall_s());
         if self.only_warn {
             for why in &refused {
                 tracing::warn!(%why, "no longer allowed, though it should be reachable");
@@ -69,39 +77,50 @@ impl Lifting {
 
     fn refused(
         &self,
-        desired: &Desired,
+        before: &Before<'_>,
         updates: &[(Key, Option<Claim>)],
         wall_s: u64,
     ) -> Vec<Guardrail> {
         let updates = updates.iter().map(|((_, prefix), claim)| (*prefix, *claim));
         let after: HashMap<IpNet, Option<Claim>> = updates.clone().collect();
-        let scope_of = |claim: Option<Claim>| {
-            claim.filter(|claim| claim.is_live(wall_s)).map_or(Scope::NONE, |claim| claim.scope)
-        };
         let mut refused = Vec::new();
         for class in CLASSES {
             let protected = with_sessions(&self.protected, &self.sessions, self.own, class);
-            let still_allowed = |address: &IpNet| {
-                holding(*address).find(|&net| {
+            // The last second in which an entry allows the class, if it does so now.
+            let allows_until = |claim: Option<Claim>| {
+                let claim = claim.filter(|it| it.is_live(wall_s) && it.scope.intersects(class))?;
+                Some(claim.last_s())
+            };
+            let is_allowed = |address: IpNet, last_s: u64| {
+                let mut nets = holding(address);
+                nets.any(|net| {
                     let claim = after.get(&net).copied();
-                    let claim = claim.unwrap_or_else(|| desired.get((List::Allow, net)));
-                    scope_of(claim).intersects(class)
+                    let claim = claim.unwrap_or_else(|| before.desired.get((List::Allow, net)));
+                    allows_until(claim).is_some_and(|until_s| until_s >= last_s)
                 })
             };
-            let denied = |address: &IpNet| {
-                let mut covering = desired.covering(List::Deny, *address, wall_s);
-                covering.find(|(_, claim)| claim.scope.intersects(class)).map(|(net, _)| net)
+            let denied = |address: IpNet| {
+                let rows = before.desired.covering(List::Deny, address, wall_s);
+                let rows = rows.filter(|(_, claim)| claim.scope.intersects(class));
+                let rows = rows.map(|(net, claim)| (net, claim.last_s()));
+                // A feed is denied by for as long as it is refreshed.
+                let by_feed = before.feeds.denying(address, class).map(|net| (net, last_s(None)));
+                rows.chain(by_feed).find(|&(_, last_s)| !is_allowed(address, last_s))
             };
             for (prefix, claim) in updates.clone() {
-                let before = scope_of(desired.get((List::Allow, prefix)));
-                if !before.without(scope_of(claim)).intersects(class) {
+                let until_s = allows_until(before.desired.get((List::Allow, prefix)));
+                if allows_until(claim) >= until_s {
                     continue;
                 }
-                let held: Vec<IpNet> =
-                    protected.addresses().map(host).filter(|it| prefix.contains(it)).collect();
-                let allow: Vec<IpNet> = held.iter().filter_map(still_allowed).collect();
-                let denied: Vec<IpNet> = held.iter().filter_map(denied).collect();
-                let checked = guardrails::check_lifting(prefix, &protected, &allow, &denied);
+                let held = protected.addresses().map(host).filter(|it| prefix.contains(it));
+                let (mut allow, mut denials) = (Vec::new(), Vec::new());
+                for address in held {
+                    match denied(address) {
+                        Some((net, _)) => denials.push(net),
+                        None => allow.push(address),
+                    }
+                }
+                let checked = guardrails::check_lifting(prefix, &protected, &allow, &denials);
                 refused.extend(checked.err().filter(|why| !refused.contains(why)));
             }
         }

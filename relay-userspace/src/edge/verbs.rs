@@ -10,6 +10,7 @@ use relay_core::prefix;
 use super::batch::{Batch, Care, REFUSALS_MAX};
 use super::commit::{commit_updates, updates_of};
 use super::filter::Filter;
+use super::lifting::Before;
 use super::lines::{Line, check_text};
 use super::state::Edge;
 use super::store::{Key, SOURCE_BAN};
@@ -140,7 +141,8 @@ impl<F: Filter> Edge<F> {
         }
         let updates = updates_of(&txn, keys, &self.desired, now)?;
         if let Some(lifting) = &lifting {
-            lifting.check(&self.desired, &updates, now)?;
+            let before = Before { desired: &self.desired, feeds: &self.feeds };
+            lifting.check(&before, &updates, now)?;
         }
         let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);
@@ -162,7 +164,8 @@ impl<F: Filter> Edge<F> {
         }
         let updates = updates_of(&txn, keys, &self.desired, now)?;
         if let Some(lifting) = &lifting {
-            lifting.check(&self.desired, &updates, now)?;
+            let before = Before { desired: &self.desired, feeds: &self.feeds };
+            lifting.check(&before, &updates, now)?;
         }
         let committed = commit_updates(txn, updates, &self.desired, self.filter.capacity())?;
         changed.warning = self.enforce(committed, now);

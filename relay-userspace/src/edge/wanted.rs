@@ -145,7 +145,8 @@ impl Desired {
             .filter(move |(_, claim)| claim.is_live(wall_s))
     }
 
-    /// The allow entry that leaves a deny of this prefix and scope without effect.
+    /// The allow entry that leaves a deny of this prefix and scope without effect at a second
+    /// since 1970.
     pub(super) fn allow_over(&self, prefix: IpNet, scope: Scope, wall_s: u64) -> Option<IpNet> {
         if self.count(List::Allow) == 0 {
             return None;
@@ -158,6 +159,20 @@ impl Desired {
     /// Whether one more prefix of the family would be one too many.
     pub(super) fn is_full(&self, list: List, family: Family, max: MapSizes) -> bool {
         self.of(list).count(family) >= u64::from(max.of(list))
+    }
+
+    /// Whether the maps have no room for what comes beside what goes.
+    pub(super) fn lacks_room(&self, updates: &[(Key, Option<Claim>)], max: MapSizes) -> bool {
+        let mut comes = BTreeMap::new();
+        for ((list, prefix), claim) in updates {
+            if claim.is_some() && self.get((*list, *prefix)).is_none() {
+                *comes.entry((*list, family_of(prefix))).or_insert(0) += 1;
+            }
+        }
+        let mut comes = comes.into_iter();
+        comes.any(|((list, family), count)| {
+            self.of(list).count(family) + count > u64::from(max.of(list))
+        })
     }
 
     /// Refuses changes that the maps have no room for, before anything is written. Lists that are

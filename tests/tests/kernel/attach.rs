@@ -3,7 +3,7 @@
 use postern::edge::filter::{Filter, MapSizes, Mode};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings, detach_left_behind};
 use relay_common::entry::{List, Scope};
-use relay_common::layout::LAYOUT_VERSION;
+use relay_common::layout::{self, LAYOUT_VERSION};
 use relay_common::parse::Family;
 
 use crate::wire::{self, SIZES, Wire, deny, shut_out};
@@ -98,6 +98,35 @@ fn lists_that_do_not_fit_the_configured_size_any_more_stay_in_force() {
     assert!(!wire.connects("10.7.0.1:25"), "what was attached before still is");
     let filter = wire.open();
     assert_eq!(filter.entries(List::Deny).unwrap().len(), 3);
+}
+
+#[test]
+fn an_exchange_of_maps_that_ended_half_way_leaves_no_mixture_to_adopt() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    drop(filter);
+    let larger = KernelSettings { sizes: MapSizes { deny: 200, ..SIZES }, ..wire.settings() };
+    let mut filter = wire.gateway.enter(|| KernelFilter::open(&larger)).unwrap().unwrap();
+    filter.put(List::Deny, "192.0.2.9/32".parse().unwrap(), deny(Scope::ALL)).unwrap();
+    shut_out(&mut filter);
+    // A folder in the way ends it where a kill might.
+    let pin = wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).join(layout::MEANINGS);
+    let aside = pin.with_file_name("aside");
+    std::fs::rename(&pin, &aside).unwrap();
+    std::fs::create_dir(&pin).unwrap();
+    let ended = wire.gateway.enter(|| filter.attach()).unwrap();
+    assert!(matches!(ended, Err(AttachError::Bpffs { .. })), "{ended:?}");
+    drop(filter);
+    std::fs::remove_dir(&pin).unwrap();
+    std::fs::rename(&aside, &pin).unwrap();
+    // The old meanings say nothing about the new hosts.
+    let mut filter = wire.gateway.enter(|| KernelFilter::open(&larger)).unwrap().unwrap();
+    assert_eq!(filter.entries(List::Deny).unwrap(), []);
+    shut_out(&mut filter);
+    assert!(!wire.connects("10.7.0.1:25"), "the new program holds it");
+    wire.gateway.enter(|| filter.attach()).unwrap().unwrap();
+    assert!(!wire.connects("10.7.0.1:25"));
 }
 
 #[test]

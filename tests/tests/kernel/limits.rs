@@ -88,6 +88,32 @@ fn allowed_and_denied_sources_are_not_limited() {
 }
 
 #[test]
+fn whoever_is_only_observed_is_limited_like_anybody() {
+    let mut probe = limited(STRICT, 1_000);
+    let entry = Entry { observed: Scope::MX, ..Entry::new(Scope::NONE, Reason::Manual, 5) };
+    for (family, source, prefix) in
+        [(Family::V4, "192.0.2.1", "192.0.2.1/32"), (Family::V6, "2001:db8::1", "2001:db8::/48")]
+    {
+        probe.filter.put(List::Deny, prefix.parse().unwrap(), entry).unwrap();
+        let before = probe.filter.totals().unwrap();
+        let totals = run(&mut probe, source, SYN, 100);
+        let observed = totals.observed(family) - before.observed(family);
+        assert_eq!((totals.limited() - before.limited(), observed), (90, u64::from(BURST)));
+        assert_eq!(run(&mut probe, source, 0x10, 100).limited(), totals.limited());
+    }
+    // The rule has seen them all.
+    assert_eq!(probe.filter.rule_hits(5).unwrap().observed, 400);
+    // Where all is only observed, a denied source would not have come as far as the limit.
+    let mut probe = limited(STRICT, 0);
+    let modes = Modes { syn: Some(STRICT), observes: true, ..Modes::default() };
+    probe.filter.set_modes(&modes).unwrap();
+    let denied = Entry::new(Scope::MX, Reason::Manual, 5);
+    probe.filter.put(List::Deny, "192.0.2.1/32".parse().unwrap(), denied).unwrap();
+    let totals = run(&mut probe, "192.0.2.1", SYN, 100);
+    assert_eq!((totals.limited(), totals.observed(Family::V4)), (0, 100));
+}
+
+#[test]
 fn below_the_free_budget_nobody_is_limited() {
     let mut probe = limited(SynLimit { free_per_s: 1_000_000, ..STRICT }, 0);
     assert_eq!(run(&mut probe, "192.0.2.1", SYN, 1_000).limited(), 0);

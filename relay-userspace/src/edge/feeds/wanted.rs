@@ -12,6 +12,7 @@ use super::generation::{Generation, Part};
 use super::{Feeds, Slot};
 use crate::control::api::FeedLeftOut;
 use crate::edge::clock::Now;
+use crate::edge::desired::last_s;
 use crate::edge::guard::with_sessions;
 use crate::edge::sshd::SshSession;
 use crate::edge::wanted::Desired;
@@ -99,7 +100,8 @@ impl Feeds {
     }
 
     /// What a feed says that would cut off an address that must stay reachable. What an allow row
-    /// or an allow feed keeps open is not cut off: allow beats deny.
+    /// or an allow feed keeps open is not cut off: allow beats deny. But a row that ends does so in
+    /// the filter at once, and a generation without the prefix would come too late.
     fn left_out_of(
         &self,
         slot: &Slot,
@@ -119,7 +121,7 @@ impl Feeds {
         let mut left_out = Vec::new();
         for (address, what) in protected.reasons() {
             let address = canonical_ip(address);
-            let by_row = desired.allow_over(host(address), slot.feed.scope, now.wall_s());
+            let by_row = desired.allow_over(host(address), slot.feed.scope, last_s(None));
             let mut by_feed = self.slots.iter().filter(|allow| allowing(allow));
             if by_row.is_some()
                 || by_feed.any(|allow| {
@@ -135,6 +137,21 @@ impl Feeds {
         left_out.sort_by_key(|out| out.prefix);
         left_out.dedup_by_key(|out| out.prefix);
         left_out
+    }
+
+    /// The prefix by which a feed denies an address, in a generation that is in force or on its
+    /// way, and no feed allows it there.
+    pub(in crate::edge) fn denying(&self, address: IpNet, class: Scope) -> Option<IpNet> {
+        let next = self.publication.iter().map(|publication| &publication.next);
+        self.in_force.iter().chain(next).find_map(|Generation { parts, .. }| {
+            let said = |list| {
+                let mut of_list = parts
+                    .iter()
+                    .filter(move |part| part.list == list && part.claim.scope.intersects(class));
+                of_list.find_map(|part| part.prefixes.covering(address.addr()))
+            };
+            if said(List::Allow).is_some() { None } else { said(List::Deny) }
+        })
     }
 
     /// Whether something else than what is in force should be.

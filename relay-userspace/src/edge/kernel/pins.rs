@@ -96,9 +96,16 @@ impl Pins {
         Ok(())
     }
 
-    /// Lets the staged maps take the places of the ones before them.
+    /// Lets the staged maps take the places of the ones before them. Lists without their control
+    /// word are not adopted, so that goes first and comes last: whatever ends this half-way leaves
+    /// no mixture of two sets.
     pub(super) fn commit(&mut self) -> Result<(), AttachError> {
-        for name in std::mem::take(&mut self.staged) {
+        let mut names = std::mem::take(&mut self.staged);
+        names.sort_by_key(|&name| name == layout::CONTROL);
+        if names.last() == Some(&layout::CONTROL) {
+            remove(&self.map(layout::CONTROL))?;
+        }
+        for name in names {
             let path = self.map(name);
             fs::rename(self.dir.join(staged(name)), &path)
                 .map_err(|source| AttachError::Bpffs { path, source })?;

@@ -149,3 +149,17 @@ fn lists_longer_than_the_maps_are_enforced_as_far_as_they_go_and_can_be_shortene
     assert_eq!(bench.edge.status().unwrap().health.pending, 0);
     assert!(bench.denied("192.0.2.2", 25) && bench.denied("192.0.2.3", 25));
 }
+
+#[test]
+fn a_file_that_replaces_all_of_a_full_list_is_in_force_at_once() {
+    let mut bench = Bench::with_room(4);
+    bench.import("192.0.2.1\n192.0.2.2\n192.0.2.3\n192.0.2.4\n", true).unwrap();
+    bench.add(List::Allow, "198.51.100.7", Scope::ALL, None);
+    let changed = bench.import("10.0.0.1\n10.0.0.2\n10.0.0.3\n192.0.2.4\n", true).unwrap();
+    assert_eq!((changed.added, changed.removed, changed.warning), (3, 3, None));
+    for (address, denied) in [("10.0.0.3", true), ("192.0.2.4", true), ("192.0.2.1", false)] {
+        assert_eq!(bench.denied(address, 25), denied, "{address}");
+    }
+    let health = bench.edge.status().unwrap().health;
+    assert_eq!((health.write_failures, health.list_full), (0, 0));
+}

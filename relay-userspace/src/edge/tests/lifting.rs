@@ -115,3 +115,39 @@ fn whoever_is_logged_in_is_spared_where_the_denial_reaches_the_port() {
         }
     }
 }
+
+#[test]
+fn an_allowance_that_ends_before_the_denial_keeps_nothing_out_of_it() {
+    let mut bench = Bench::new();
+    bench.add(List::Allow, "198.51.100.1", Scope::ALL, Some(600));
+    let world = |ttl_s| request(&["0.0.0.0/0"], Scope::MX, ttl_s);
+    for ttl_s in [None, Some(601)] {
+        let problem = bench.edge.add(List::Deny, &world(ttl_s)).unwrap_err();
+        assert!(problem.message.contains("holds 198.51.100.1, a gateway"), "{problem}");
+    }
+    bench.edge.add(List::Deny, &world(Some(600))).unwrap();
+    bench.pass(Duration::from_secs(601));
+    bench.edge.tick();
+    assert!(!bench.denied("198.51.100.1", 25));
+    // What is not protected is denied once it is no longer allowed.
+    bench.add(List::Allow, "192.0.2.7", Scope::ALL, Some(600));
+    bench.edge.add(List::Deny, &request(&["192.0.2.7"], Scope::MX, None)).unwrap();
+    assert!(!bench.denied("192.0.2.7", 25));
+    bench.pass(Duration::from_secs(601));
+    bench.edge.tick();
+    assert!(bench.denied("192.0.2.7", 25));
+}
+
+#[test]
+fn an_allowance_is_not_shortened_to_less_than_the_denial_that_it_keeps_off() {
+    let mut bench = gateway_allowed(Scope::MX);
+    let shorter = request(&["198.51.100.1"], Scope::ALL, Some(600));
+    let problem = bench.edge.add(List::Allow, &shorter).unwrap_err();
+    assert!(problem.message.contains("keeps 198.51.100.1, a gateway"), "{problem}");
+    bench.add(List::Allow, "198.51.100.0/24", Scope::ALL, Some(600));
+    assert!(lift(&mut bench, "198.51.100.1").is_err(), "what is left ends too soon");
+    bench.add(List::Deny, "0.0.0.0/0", Scope::MX, Some(600));
+    bench.edge.add(List::Allow, &shorter).unwrap();
+    lift(&mut bench, "198.51.100.1").unwrap();
+    assert!(!bench.denied("198.51.100.1", 25));
+}

@@ -201,14 +201,41 @@ fn whoever_is_logged_in_over_ssh_is_left_out_where_a_feed_reaches_the_port() {
 fn an_allowance_that_goes_uncovers_nothing_that_must_stay_reachable() {
     let mut bench = Bench::of_file("", "198.51.100.0/24\n");
     let allow = request(&["198.51.100.1"], Scope::ALL, None);
+    let remove = |force| RemoveRequest {
+        prefixes: vec!["198.51.100.1".into()],
+        force,
+        ..RemoveRequest::default()
+    };
+    // Before the next generation no feed denies it; while that is on its way, it will.
     bench.edge.add(List::Allow, &allow).unwrap();
+    bench.edge.remove(List::Allow, &remove(false)).unwrap();
+    bench.edge.add(List::Allow, &allow).unwrap();
+    bench.edge.tick();
+    let why = "198.51.100.1/32 keeps 198.51.100.1, a gateway, out of the denial of \
+               198.51.100.0/24; nothing was changed";
+    assert_eq!(bench.edge.remove(List::Allow, &remove(false)).unwrap_err().message, why);
     bench.settle();
     assert!(bench.denied("198.51.100.9") && !bench.denied("198.51.100.1"));
-    let remove =
-        RemoveRequest { prefixes: vec!["198.51.100.1".into()], ..RemoveRequest::default() };
-    bench.edge.remove(List::Allow, &remove).unwrap();
+    assert_eq!(bench.edge.remove(List::Allow, &remove(false)).unwrap_err().message, why);
+    // Whoever insists has it denied until the next generation leaves it out.
+    bench.edge.remove(List::Allow, &remove(true)).unwrap();
+    assert!(bench.denied("198.51.100.1"));
     bench.settle();
     assert!(!bench.denied("198.51.100.1"));
+}
+
+#[test]
+fn an_allowance_that_will_end_makes_a_feed_deny_nothing_that_must_stay_reachable() {
+    let mut bench = Bench::of_file("", "198.51.100.0/24\n");
+    let allow = request(&["198.51.100.1"], Scope::ALL, Some(600));
+    bench.edge.add(List::Allow, &allow).unwrap();
+    bench.pass(Duration::from_secs(599));
+    bench.settle();
+    assert!(!bench.denied("198.51.100.1"));
+    // It ends in the filter by itself, whatever the edge is at.
+    bench.pass(Duration::from_secs(2));
+    assert!(!bench.denied("198.51.100.1"));
+    assert_eq!(left_out(&bench).len(), 1);
 }
 
 #[test]
