@@ -9,6 +9,17 @@ use crate::smtp::command::Chunk;
 use crate::smtp::framing::{BareNewlines, Content};
 use crate::smtp::reply::Reply;
 
+/// What is said when a chunk that nobody wants has been read away.
+#[derive(Debug)]
+pub(super) enum Skipped {
+    /// Its command was out of place.
+    Command(Reply),
+    /// After a refused chunk others may be on their way: they are no errors.
+    Follower(Reply),
+    /// Its message is refused, in LMTP for each recipient.
+    Message { reply: Reply, replies: usize },
+}
+
 impl Session {
     pub(super) fn on_bdat(&mut self, chunk: Chunk, now: Instant) {
         if self.incoming.is_some() {
@@ -16,20 +27,22 @@ impl Session {
         }
         match self.transaction.take() {
             None => {
-                // After a refused chunk others may be on their way: they are no errors.
-                let is_error = !self.chunks_refused;
                 let reply = Reply::new(503, (5, 5, 1), "Send MAIL and RCPT first");
-                self.skip_chunk(chunk, reply, is_error, now);
+                let follows = self.chunks_refused;
+                let skipped =
+                    if follows { Skipped::Follower(reply) } else { Skipped::Command(reply) };
+                self.skip_chunk(chunk, skipped, now);
             }
             Some(transaction) if transaction.recipients.is_empty() => {
                 self.transaction = Some(transaction);
                 let code = if self.settings.lmtp { 503 } else { 554 };
                 let reply = Reply::new(code, (5, 5, 1), "No valid recipients");
-                self.skip_chunk(chunk, reply, true, now);
+                self.skip_chunk(chunk, Skipped::Command(reply), now);
             }
-            Some(_) if chunk.size > self.settings.message_size_max => {
-                self.chunks_refused = true;
-                self.skip_chunk(chunk, too_large(), false, now);
+            Some(transaction) if chunk.size > self.settings.message_size_max => {
+                let each = self.settings.lmtp && chunk.is_last;
+                let replies = if each { transaction.recipients.len() } else { 1 };
+                self.skip_chunk(chunk, Skipped::Message { reply: too_large(), replies }, now);
             }
             Some(transaction) => self.begin_message(transaction, Opening::Bdat(chunk)),
         }
@@ -50,14 +63,17 @@ impl Session {
     }
 
     /// Reads a chunk away, and says then why.
-    pub(super) fn skip_chunk(&mut self, chunk: Chunk, reply: Reply, is_error: bool, now: Instant) {
+    pub(super) fn skip_chunk(&mut self, chunk: Chunk, skipped: Skipped, now: Instant) {
         if chunk.size > self.skip_max() {
+            let (Skipped::Command(reply)
+            | Skipped::Follower(reply)
+            | Skipped::Message { reply, .. }) = skipped;
             return self.reply_and_close(reply);
         }
         self.framing.begin_content(BareNewlines::Keep);
         self.framing.skip_content();
         self.framing.begin_chunk(chunk.size, chunk.is_last);
-        self.phase = Phase::SkippedChunk { reply, is_error };
+        self.phase = Phase::SkippedChunk(skipped);
         self.clock.content_begins(now);
     }
 
@@ -74,15 +90,26 @@ impl Session {
     fn end_chunk(&mut self, now: Instant) {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Chunk(chunk) => self.end_taken_chunk(chunk, now),
-            Phase::SkippedChunk { reply, is_error } => {
+            Phase::SkippedChunk(skipped) => {
                 self.await_command(now);
-                if is_error {
-                    self.error(reply);
-                } else {
-                    self.reply_of_driver(reply);
-                }
+                self.end_skipped_chunk(skipped);
             }
             other => self.phase = other,
+        }
+    }
+
+    fn end_skipped_chunk(&mut self, skipped: Skipped) {
+        match skipped {
+            Skipped::Command(reply) => self.error(reply),
+            Skipped::Follower(reply) => self.reply(reply),
+            Skipped::Message { reply, replies } => {
+                self.chunks_refused = true;
+                self.final_replies = replies;
+                self.final_reply(&reply);
+                if reply.code() == 421 {
+                    self.close();
+                }
+            }
         }
     }
 

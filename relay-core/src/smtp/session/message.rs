@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::chunks::Skipped;
 use super::header::{HeaderFault, HeaderLimits, HeaderWatch};
 use super::mime::{MimeWatch, TooDeep};
 use super::transaction::{Transaction, too_large};
@@ -142,8 +143,8 @@ impl Session {
             return match opening {
                 Opening::Data => self.reply_of_driver(reply),
                 Opening::Bdat(chunk) => {
-                    self.chunks_refused = true;
-                    self.skip_chunk(chunk, reply, false, now);
+                    let replies = if chunk.is_last { self.final_replies } else { 1 };
+                    self.skip_chunk(chunk, Skipped::Message { reply, replies }, now);
                 }
             };
         }

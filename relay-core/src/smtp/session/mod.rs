@@ -29,6 +29,7 @@ pub use effect::{
 };
 pub use settings::{AuthMode, SessionSettings, TlsMode};
 
+use self::chunks::Skipped;
 use self::clock::Clock;
 use self::message::{Incoming, Opening};
 use self::transaction::Transaction;
@@ -51,8 +52,8 @@ enum Phase {
     Content,
     /// A chunk of content is due.
     Chunk(Chunk),
-    /// A chunk is due that nobody wants; then this reply, which may count as an error.
-    SkippedChunk { reply: Reply, is_error: bool },
+    /// A chunk is due that nobody wants; then this is said.
+    SkippedChunk(Skipped),
     /// An answer of the driver is due.
     Asked(Question),
     /// Nothing is due any more.
@@ -190,7 +191,7 @@ impl Session {
                 Phase::Command => self.next_command(now),
                 Phase::AuthLine => self.next_auth_line(now),
                 Phase::Content => self.next_content(now),
-                Phase::Chunk(_) | Phase::SkippedChunk { .. } => self.next_chunk(now),
+                Phase::Chunk(_) | Phase::SkippedChunk(_) => self.next_chunk(now),
                 Phase::Banner | Phase::Asked(_) | Phase::Closed => false,
             };
             if !progress {
