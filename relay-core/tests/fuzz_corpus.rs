@@ -22,9 +22,11 @@ fn files(folder: &str, extension: Option<&str>) -> Vec<PathBuf> {
     paths
 }
 
+type Body = fn(&[u8]);
+
 #[test]
 fn every_corpus_is_replayed() {
-    let targets: [(&str, fn(&[u8])); 5] = [
+    let targets: [(&str, Body); 5] = [
         ("framing", bodies::framing),
         ("command", bodies::command),
         ("address", bodies::address),
