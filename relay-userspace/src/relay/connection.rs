@@ -296,3 +296,6 @@ async fn handshake(who: &impl Answers, stream: TcpStream) -> io::Result<(Tls, Tl
     let info = TlsInfo { version: negotiated.version.to_owned(), cipher: negotiated.cipher };
     Ok((Box::new(stream), info))
 }
+
+#[cfg(test)]
+mod dialogues;
