@@ -137,6 +137,7 @@ impl Pair {
                 Effect::HeaderEnd(_) | Effect::StartTls | Effect::Event(_) | Effect::Close => {
                     continue;
                 }
+                Effect::NameClient(_) => panic!("not permitted"),
                 Effect::AbortMessage(reason) => panic!("{reason:?}"),
             };
             self.server.answer(answer, self.now);

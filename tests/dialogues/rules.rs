@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use relay_core::smtp::framing::BareNewlines;
+use relay_core::smtp::session::Upstream;
 use relay_core::smtp::{
     Answer, AuthMode, AuthRefusal, Effect, Envelope, MailOptions, RcptOptions, Reply,
     SessionSettings, TlsMode, Verdict,
@@ -121,6 +122,7 @@ impl Rules {
                 assert!(self.open.take().is_some(), "no message is open");
             }
             Effect::Event(event) => self.events.push(format!("{event:?}")),
+            Effect::NameClient(_) => return Some(Answer::ClientNamed(Ok(Upstream::default()))),
             Effect::Reply(_) | Effect::StartTls | Effect::Close => {}
         }
         None

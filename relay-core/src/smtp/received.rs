@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::address::Domain;
 use super::envelope::{Helo, TlsInfo};
+use super::session::{ClientFacts, Told};
 
 /// Longest foreign text taken into the field, in characters.
 const FOREIGN_MAX: usize = 255;
@@ -22,6 +23,8 @@ pub struct ReceivedField<'a> {
     pub verified_name: Option<&'a str>,
     /// Its address.
     pub source: IpAddr,
+    /// For whom that host forwards it, where XFORWARD said so.
+    pub forwarded: Option<&'a ClientFacts>,
     /// The name of this gateway.
     pub hostname: &'a str,
     /// The protocol keyword, from [`Envelope::protocol`](super::Envelope::protocol).
@@ -43,6 +46,15 @@ impl fmt::Display for ReceivedField<'_> {
         let name = self.verified_name.map_or("unknown".into(), host);
         let literal = Domain::Literal(self.source.to_canonical());
         write!(f, "Received: from {} ({name} {literal})\r\n", host(&self.helo.name))?;
+        if let Some(facts) = self.forwarded {
+            let address = facts.address.as_ref().and_then(Told::known);
+            let literal = address.map(|&address| format!(" {}", Domain::Literal(address)));
+            let known = |told: &Option<Told<String>>| {
+                told.as_ref().and_then(Told::known).map_or("unknown".into(), |text| host(text))
+            };
+            let (helo, name) = (known(&facts.helo), known(&facts.name));
+            write!(f, "\t(forwarded for {helo}, {name}{})\r\n", literal.unwrap_or_default())?;
+        }
         write!(f, "\tby {} (Postern) with {}", host(self.hostname), host(self.protocol))?;
         if let Some(tls) = self.tls {
             write!(f, "\r\n\t({} {})", host(&tls.version), host(&tls.cipher))?;
@@ -158,6 +170,7 @@ mod tests {
             helo: &helo,
             verified_name: Some("mail.client.example"),
             source: "192.0.2.7".parse().unwrap(),
+            forwarded: None,
             hostname: "mx.example",
             protocol: "ESMTPSA",
             tls: Some(&tls),
@@ -194,6 +207,33 @@ mod tests {
         );
     }
 
+    #[test]
+    fn for_whom_it_was_forwarded_is_a_comment() {
+        let helo = Helo { name: "filter.example".to_owned(), extended: true };
+        let forwarded = ClientFacts {
+            name: Some(Told::Known("client.example".to_owned())),
+            address: Some(Told::Known("192.0.2.7".parse().unwrap())),
+            helo: Some(Told::Known("a) by evil; (".to_owned())),
+            ..ClientFacts::default()
+        };
+        let field = ReceivedField {
+            helo: &helo,
+            verified_name: None,
+            source: "10.0.0.3".parse().unwrap(),
+            forwarded: Some(&forwarded),
+            hostname: "mx.example",
+            protocol: "ESMTP",
+            tls: None,
+            account: None,
+            id: "4XyZ",
+            recipient: None,
+            at: at(0),
+        };
+        let expected = "(unknown [10.0.0.3])\r\n\
+                        \t(forwarded for a??by?evil???, client.example [192.0.2.7])\r\n\tby mx.example";
+        assert!(field.to_string().contains(expected), "{field}");
+    }
+
     proptest! {
         /// Whatever the client is called, the field keeps its lines, comments and clauses.
         #[test]
@@ -203,7 +243,8 @@ mod tests {
                 helo: &helo,
                 verified_name: Some(&name),
                 source: "192.0.2.7".parse().unwrap(),
-                hostname: "mx.example",
+                forwarded: None,
+            hostname: "mx.example",
                 protocol: "ESMTP",
                 tls: None,
                 account: Some(&name),

@@ -142,6 +142,9 @@ pub struct Listener {
     pub relay_for: Vec<IpNet>,
     /// Balancers, whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<IpNet>,
+    /// Hosts that may say XCLIENT, and XFORWARD.
+    pub xclient: Vec<IpNet>,
+    pub xforward: Vec<IpNet>,
     /// The administrator wrote that an open relay is wanted.
     pub open_relay: bool,
 }
@@ -352,7 +355,14 @@ impl Config {
 
     /// Hosts of our own that others come through, on any listener: they name the sources.
     pub fn upstreams(&self) -> impl Iterator<Item = IpNet> {
-        self.listeners.iter().flat_map(|listener| listener.proxy_protocol.iter().copied())
+        self.listeners
+            .iter()
+            .flat_map(|listener| {
+                [&listener.proxy_protocol, &listener.xclient, &listener.xforward]
+                    .into_iter()
+                    .flatten()
+            })
+            .copied()
     }
 
     /// Room that the feeds of a list need in the filter, in prefixes.

@@ -78,6 +78,8 @@ pub(super) struct Listener {
     pub(super) dnsbl: Option<bool>,
     pub(super) relay_for: Texts,
     pub(super) proxy_protocol: Texts,
+    pub(super) xclient: Texts,
+    pub(super) xforward: Texts,
     pub(super) open_relay: Text,
 }
 

@@ -216,6 +216,8 @@ fn listener(listener: &Listener) -> Fields {
         ("dnsbl", Value::Boolean(listener.dnsbl)),
         ("relay_for", texts(&listener.relay_for)),
         ("proxy_protocol", texts(&listener.proxy_protocol)),
+        ("xclient", texts(&listener.xclient)),
+        ("xforward", texts(&listener.xforward)),
         ("open_relay", text(open_relay)),
     ]
 }

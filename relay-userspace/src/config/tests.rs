@@ -16,6 +16,8 @@ const EXAMPLE: &str = r#"
         address = ["127.0.0.1:2525"]
         relay_for = ["10.0.0.0/255.0.0.0"]
         proxy_protocol = ["10.0.0.5", "2001:db8::/120"]
+        xclient = ["10.0.0.6"]
+        xforward = ["10.0.0.7"]
         [[domain]]
         name = "*.Example.org"
         route = "inbound"
@@ -224,6 +226,14 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nproxy_protocol = [\"lb\"]",
         &["listener.proxy_protocol", "lb"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nxclient = [\"0.0.0.0/0\"]",
+        &["4:12", "listener.xclient", "0.0.0.0/0", "wider than 256"],
+    ),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nxforward = [\"mx\"]",
+        &["4:13", "listener.xforward", "mx"],
     ),
     ("[limits]\nreserve = 101", &["2:11", "limits.reserve", "101", "50%"]),
     ("[limits]\npregreet_wait = \"2min\"", &["2:17", "limits.pregreet_wait", "2min", "0s"]),

@@ -190,11 +190,6 @@ impl Ticket {
     pub fn is_unknown(&self) -> bool {
         self.caller == Caller::Unknown
     }
-
-    /// As [`Admission::outstayed`].
-    pub async fn outstayed(&self) {
-        self.admission.outstayed().await;
-    }
 }
 
 impl Drop for Ticket {

@@ -13,12 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_core::{
-    prefix::canonical_ip,
-    smtp::{
-        envelope::TlsInfo,
-        session::{Answer, Effect, Session},
-    },
+use relay_core::smtp::{
+    envelope::TlsInfo,
+    session::{Answer, Effect, Session},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,8 +27,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use self::answers::Answers;
 use super::{
-    accepting::{self, Arrival},
-    admission::Ticket,
+    accepting::Arrival,
     questions::Questions,
     source::Source,
     state::{Listener, Shared},
@@ -61,7 +57,7 @@ pub(super) async fn serve(
         tracing::debug!(source = %arrival.peer.ip(), %error, "setting TCP_NODELAY");
     }
     let named = tokio::select! {
-        named = named_source(&shared, &listener, arrival) => named,
+        named = proxied::source(&shared, &listener, arrival) => named,
         () = stop.cancelled() => None,
     };
     let Some((arrival, named)) = named else { return };
@@ -71,7 +67,7 @@ pub(super) async fn serve(
     source.named = named;
     tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
     let started = Instant::now();
-    let questions = Questions::new(shared, Arc::clone(&listener), source);
+    let questions = Questions::new(shared, Arc::clone(&listener), source, ticket);
     let begun = if listener.implicit_tls {
         tokio::select! {
             begun = handshake(&questions, stream) => begun,
@@ -94,7 +90,6 @@ pub(super) async fn serve(
         session: Session::new(Arc::clone(&listener.session), tls, started),
         replies: Vec::new(),
         questions,
-        ticket,
         stopping: false,
     };
     let outcome = connection.run(&stop).await;
@@ -114,51 +109,13 @@ struct Connection<A> {
     session: Session,
     replies: Vec<u8>,
     questions: A,
-    /// Its place among all connections.
-    ticket: Ticket,
     stopping: bool,
-}
-
-/// Lets a balancer say whose connection it is, and counts it as that source's. `true`: it named
-/// one. `None`: there is nobody to serve, and all is said.
-async fn named_source(
-    shared: &Shared,
-    listener: &Listener,
-    mut arrival: Arrival,
-) -> Option<(Arrival, bool)> {
-    let balancer = canonical_ip(arrival.peer.ip());
-    if listener.proxies.lookup(balancer).is_none() {
-        return Some((arrival, false));
-    }
-    match proxied::named(&mut arrival.stream).await {
-        Ok(None) => return Some((arrival, false)),
-        Ok(Some((source, destination))) => {
-            arrival.peer = source;
-            arrival.local = destination;
-        }
-        Err(refused) => {
-            shared.counters.proxy_headers_refused.add();
-            if let Some(left_out) = shared.lines.proxy.permit(Instant::now()) {
-                let listener = &listener.name;
-                tracing::warn!(%balancer, listener, %refused, left_out, "no source named");
-            }
-            return None;
-        }
-    }
-    let source = arrival.peer.ip();
-    let port = arrival.local.port();
-    match accepting::pass_on(shared, listener, &mut arrival.ticket, source, port).await {
-        Ok(()) => Some((arrival, true)),
-        Err(crowded) => {
-            accepting::turn_away(shared, listener, &arrival.stream, source, crowded);
-            None
-        }
-    }
 }
 
 impl Connection<Questions> {
     async fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut bytes = vec![0; READ_BYTES].into_boxed_slice();
+        self.session.permit(self.questions.upstream());
         match self.questions.at_connect().await {
             Some(reply) => self.session.turn_away(reply),
             None => {
@@ -209,8 +166,6 @@ impl<A: Answers> Connection<A> {
     async fn read(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let deadline = self.session.deadline().into();
-        let hurries = self.session.account().is_none() && self.ticket.is_unknown();
-        let ticket = &self.ticket;
         tokio::select! {
             read = timeout_at(deadline, stream.read(bytes)) => match read {
                 Ok(Ok(0)) => self.session.peer_closed(),
@@ -227,8 +182,7 @@ impl<A: Answers> Connection<A> {
                 self.stopping = true;
                 self.session.shut_down();
             }
-            () = ticket.outstayed(), if hurries => {
-                self.questions.hurried();
+            () = self.questions.outstayed(&self.session) => {
                 self.session.timed_out(Instant::now());
             }
         }

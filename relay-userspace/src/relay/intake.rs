@@ -11,7 +11,7 @@ use relay_core::smtp::{
     options::MailOptions,
     received::{ReceivedField, rfc5322_date},
     reply::Reply,
-    session::{HeaderEnd, Session},
+    session::{ClientFacts, HeaderEnd, Session},
 };
 
 use super::questions::Questions;
@@ -21,7 +21,11 @@ use crate::{
 };
 
 impl Questions {
-    pub(super) async fn begin(&mut self, envelope: &Envelope) -> Result<(), StoreError> {
+    pub(super) async fn begin(
+        &mut self,
+        envelope: &Envelope,
+        forwarded: Option<&ClientFacts>,
+    ) -> Result<(), StoreError> {
         // The session keeps those that were accepted, each of which stands here.
         let accepted: HashMap<&str, &NewRecipient> =
             self.recipients.iter().map(|each| (each.address.as_str(), each)).collect();
@@ -56,6 +60,7 @@ impl Questions {
                 _ => None,
             },
             source: self.source.address,
+            forwarded,
             hostname: &self.shared.hostname,
             protocol: envelope.protocol(),
             tls: envelope.tls.as_ref(),
@@ -64,6 +69,9 @@ impl Questions {
             recipient: only.as_deref(),
             at: SystemTime::now(),
         };
+        if let Some(facts) = forwarded {
+            tracing::info!(queue_id = %message.queue_id(), ?facts, "XFORWARD");
+        }
         message.write(received.to_string().as_bytes())?;
         self.message = Some(message);
         Ok(())

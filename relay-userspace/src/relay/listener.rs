@@ -85,6 +85,8 @@ mod tests {
             dnsbl: false,
             relay_for: Vec::new(),
             proxy_protocol: Vec::new(),
+            xclient: Vec::new(),
+            xforward: Vec::new(),
             open_relay: false,
         }
     }

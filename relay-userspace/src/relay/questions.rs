@@ -4,6 +4,7 @@
 //! something become evidence.
 
 mod events;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use relay_core::{
 };
 
 use super::{
+    admission::Ticket,
     source::Source,
     state::{Listener, Shared},
 };
@@ -38,6 +40,8 @@ pub struct Questions {
     pub shared: Arc<Shared>,
     pub listener: Arc<Listener>,
     pub source: Source,
+    /// Its place among all connections.
+    pub ticket: Ticket,
     /// Recipients of the message under way, as they were accepted.
     pub(super) recipients: Vec<NewRecipient>,
     /// MAIL said REQUIRETLS.
@@ -49,11 +53,17 @@ pub struct Questions {
 }
 
 impl Questions {
-    pub fn new(shared: Arc<Shared>, listener: Arc<Listener>, source: Source) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        listener: Arc<Listener>,
+        source: Source,
+        ticket: Ticket,
+    ) -> Self {
         Self {
             shared,
             listener,
             source,
+            ticket,
             recipients: Vec::new(),
             requires_tls: false,
             message: None,
@@ -90,8 +100,9 @@ impl Questions {
             Effect::Authenticate(credentials) => {
                 Some(Answer::Authenticated(self.authenticate(&credentials).await))
             }
+            Effect::NameClient(facts) => Some(Answer::ClientNamed(self.name_client(&facts).await)),
             Effect::BeginMessage(envelope) => {
-                let opened = self.begin(&envelope).await;
+                let opened = self.begin(&envelope, session.forwarded()).await;
                 Some(Answer::MessageOpened(opened.map_err(|error| self.not_stored(&error))))
             }
             Effect::Body(bytes) => {

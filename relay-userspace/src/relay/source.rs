@@ -27,7 +27,7 @@ pub struct Source {
     pub address: IpAddr,
     pub local: IpAddr,
     /// Where it connected to, which a scope is about.
-    port: u16,
+    pub port: u16,
     /// A balancer or an XCLIENT named it: the kernel has not seen its address.
     pub named: bool,
     reverse: Lookup<Reverse>,
@@ -93,6 +93,11 @@ impl Source {
             listed_by,
             standing: None,
         }
+    }
+
+    /// A host of ours has looked its name up already.
+    pub fn name_is(&mut self, name: Reverse) {
+        self.reverse = Lookup::Known(name);
     }
 
     pub async fn reverse(&mut self) -> Reverse {

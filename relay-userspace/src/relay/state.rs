@@ -87,6 +87,9 @@ pub struct Listener {
     pub ask_dnsbl: bool,
     /// Balancers, whose connections begin with a PROXY header.
     pub proxies: PrefixSet<()>,
+    /// Hosts that may say XCLIENT, and XFORWARD.
+    pub xclient: PrefixSet<()>,
+    pub xforward: PrefixSet<()>,
     /// TLS comes before the banner (RFC 8314).
     pub implicit_tls: bool,
     /// What it relays, in a few words, for the summary and `status`.
@@ -102,6 +105,8 @@ impl Listener {
             grants: grants(listener),
             ask_dnsbl: listener.dnsbl,
             proxies: prefixes(&listener.proxy_protocol),
+            xclient: prefixes(&listener.xclient),
+            xforward: prefixes(&listener.xforward),
             implicit_tls: listener.tls == ListenerTls::Implicit,
             relays: relays(listener),
         }

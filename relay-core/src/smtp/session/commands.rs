@@ -24,6 +24,7 @@ impl Session {
             Line::Complete(line) if self.helo.is_none() && line.contains(&0) => {
                 self.refuse_binary();
             }
+            Line::Complete(line) if self.takes_upstream_command(&line) => {}
             Line::Complete(line) => {
                 match command::parse(&line, self.dialect()) {
                     Ok(command) => self.on_command(command, now),
@@ -126,6 +127,7 @@ impl Session {
     /// What MAIL, RCPT and BDAT have built up is given up.
     fn reset_transaction(&mut self) {
         self.transaction = None;
+        self.forwarded = None;
         self.chunks_refused = false;
         self.abort_message(AbortReason::Reset);
     }
@@ -179,6 +181,9 @@ impl Session {
         }
         if self.tls.is_some() && settings.auth != AuthMode::Off && self.account.is_none() {
             reply = reply.line("AUTH PLAIN");
+        }
+        for offer in self.offers_of_upstream() {
+            reply = reply.line(offer);
         }
         reply
     }

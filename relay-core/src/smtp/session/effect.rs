@@ -8,6 +8,8 @@ use crate::smtp::command::{MailCommand, RcptCommand};
 use crate::smtp::envelope::{Envelope, TlsInfo};
 use crate::smtp::reply::Reply;
 
+use super::xclient::{ClientFacts, Upstream};
+
 /// Something for the driver to do. Order matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -23,6 +25,9 @@ pub enum Effect {
     /// Make the TLS handshake, on bytes read after this only. Answer with
     /// [`Answer::TlsStarted`], or close when it fails.
     StartTls,
+    /// Make the client that a host of ours names the source of the connection, where it says the
+    /// address. Answer with [`Answer::ClientNamed`].
+    NameClient(Box<ClientFacts>),
     /// Open a place for the message. Answer with [`Answer::MessageOpened`].
     BeginMessage(Envelope),
     /// Content to append: exact but for dot-stuffing, with CRLF lines alone, unless the body type
@@ -51,6 +56,9 @@ pub enum Answer {
     Authenticated(Result<String, AuthRefusal>),
     /// To [`Effect::StartTls`].
     TlsStarted(TlsInfo),
+    /// To [`Effect::NameClient`]: what the source may say of others from here on, or the reply that
+    /// ends its session.
+    ClientNamed(Result<Upstream, Reply>),
     /// To [`Effect::BeginMessage`]: ready, or the reply that says why not.
     MessageOpened(Result<(), Reply>),
     /// To [`Effect::EndMessage`]: the queue id, or the reply that says why not.

@@ -285,6 +285,7 @@ impl Session {
 
     /// The reply to the end of a message; in LMTP one for each recipient (RFC 2033 section 4.2).
     pub(super) fn final_reply(&mut self, reply: &Reply) {
+        self.forwarded = None;
         for _ in 0..self.final_replies {
             self.reply(reply.clone());
         }

@@ -18,6 +18,7 @@ mod message;
 mod mime;
 mod settings;
 mod transaction;
+mod xclient;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use effect::{
     SessionEvent, Verdict,
 };
 pub use settings::{AuthMode, SessionSettings, TlsMode};
+pub use xclient::{ClientFacts, Told, Upstream};
 
 use self::chunks::Skipped;
 use self::clock::Clock;
@@ -68,6 +70,7 @@ enum Question {
     /// The name that the client gave.
     Authentication(String),
     Tls,
+    Client(Box<ClientFacts>),
     Open {
         opening: Opening,
         body: BodyType,
@@ -88,6 +91,9 @@ pub struct Session {
     helo: Option<Helo>,
     account: Option<String>,
     transaction: Option<Transaction>,
+    /// What this host may say of others.
+    upstream: Upstream,
+    forwarded: Option<Box<ClientFacts>>,
     /// The message on its way in: from the answer to [`Effect::BeginMessage`] to its end.
     incoming: Option<Incoming>,
     /// Replies due at its end.
@@ -117,6 +123,8 @@ impl Session {
             helo: None,
             account: None,
             transaction: None,
+            upstream: Upstream::default(),
+            forwarded: None,
             incoming: None,
             final_replies: 1,
             chunks_refused: false,
@@ -232,6 +240,9 @@ impl Session {
                 self.on_authenticated(name, result);
             }
             (Question::Tls, Answer::TlsStarted(info)) => self.on_tls_started(info),
+            (Question::Client(facts), Answer::ClientNamed(result)) => {
+                self.on_client_named(&facts, result, now);
+            }
             (Question::Open { opening, body, utf8 }, Answer::MessageOpened(result)) => {
                 self.on_opened((opening, body, utf8), result, now);
             }

@@ -55,6 +55,8 @@ impl Check<'_> {
         let relay_for = self.texts("listener.relay_for", &file.relay_for, &None, parse::prefix);
         let proxy_protocol =
             self.texts("listener.proxy_protocol", &file.proxy_protocol, &None, parse::upstream);
+        let xclient = self.texts("listener.xclient", &file.xclient, &None, parse::upstream);
+        let xforward = self.texts("listener.xforward", &file.xforward, &None, parse::upstream);
         let open_relay = self.optional("listener.open_relay", &file.open_relay, |text| {
             if text == parse::OPEN_RELAY_WANTED {
                 Ok(())
@@ -86,6 +88,8 @@ impl Check<'_> {
             dnsbl: file.dnsbl.or(default.dnsbl).unwrap_or(true),
             relay_for: relay_for?,
             proxy_protocol: proxy_protocol?,
+            xclient: xclient?,
+            xforward: xforward?,
             open_relay: open_relay?.is_some(),
         };
         self.refuse_open_relay(&listener, file)?;

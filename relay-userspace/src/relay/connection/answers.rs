@@ -22,8 +22,10 @@ pub(super) trait Answers {
     /// A handshake went well, or not.
     fn handshake_ended(&self, good: bool);
 
-    /// The client was not waited for as long as usual, as the relay is busy.
-    fn hurried(&self);
+    /// Ends when a client that says nothing from now on has to make room for others.
+    fn outstayed(&self, _session: &Session) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 impl Answers for Questions {
@@ -40,7 +42,11 @@ impl Answers for Questions {
         if good { counters.tls_sessions.add() } else { counters.tls_failures.add() }
     }
 
-    fn hurried(&self) {
+    async fn outstayed(&self, session: &Session) {
+        if session.account().is_some() || !self.ticket.is_unknown() {
+            return std::future::pending().await;
+        }
+        self.shared.admission.outstayed().await;
         self.shared.counters.sessions_hurried.add();
     }
 }

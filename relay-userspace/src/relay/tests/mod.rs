@@ -6,6 +6,7 @@ mod implicit_tls;
 mod pregreet;
 mod proxy;
 mod tls_sessions;
+mod upstream;
 
 use std::{
     fs,
