@@ -252,4 +252,4 @@ async fn handshake(who: &impl Answers, stream: TcpStream) -> io::Result<(Tls, Tl
 }
 
 #[cfg(test)]
-mod dialogues;
+mod tests;

@@ -1,16 +1,15 @@
 //! The dialogues of `tests/dialogues` again, over a real socket: the loop of a connection with the
 //! rules of the script in the relay's place, once in plain text and once with TLS from the start.
 
-#[path = "../../../../tests/dialogues/rules.rs"]
+#[path = "../../../../../tests/dialogues/rules.rs"]
 mod rules;
-#[path = "../../../../tests/dialogues/script.rs"]
+#[path = "../../../../../tests/dialogues/script.rs"]
 mod script;
 
 mod client;
 
 use std::{
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::SystemTime,
@@ -23,7 +22,6 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use self::client::Client;
 use super::*;
-use crate::relay::admission::{Admission, AdmissionLimits, Caller};
 
 /// Whatever is waited for comes within this time, or never.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,14 +62,6 @@ impl Answers for Scripted {
     }
 
     fn handshake_ended(&self, _: bool) {}
-
-    fn hurried(&self) {}
-}
-
-/// A place in a relay that is never busy.
-fn ticket(source: IpAddr) -> Ticket {
-    let limits = AdmissionLimits { connections_max: 9, reserved: 0, per_source_max: 9 };
-    Admission::new(limits).admit(source, Caller::Unknown).unwrap()
 }
 
 /// One run of one script.
@@ -109,7 +99,6 @@ impl Run {
                 session,
                 replies: Vec::new(),
                 questions,
-                ticket: ticket(address.ip()),
                 stopping: false,
             };
             connection.converse(&mut vec![0; READ_BYTES], &stopped).await
