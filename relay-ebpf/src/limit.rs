@@ -64,6 +64,6 @@ fn over<K>(buckets: &LruHashMap<K, Bucket>, source: &K, settings: &Settings, now
     let bucket = Bucket::full(settings.syn_burst, now_ms);
     let (left, passes) = bucket.take(settings.syn_per_s, settings.syn_burst, now_ms);
     // Without room in the map nobody is limited.
-    let _ = buckets.insert(source, &left, 0);
+    let _ = buckets.insert(source, left, 0);
     !passes
 }
