@@ -1,6 +1,3 @@
 #![no_main]
 
-#[path = "../bodies.rs"]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::address(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| postern_fuzz::address::check(data));

@@ -6,11 +6,12 @@ use super::Finding;
 use super::source::Source;
 
 /// Our crates, and which of ours each may depend on.
-const OURS: [(&str, &[&str]); 6] = [
+const OURS: [(&str, &[&str]); 7] = [
     ("relay-common", &[]),
     ("relay-core", &["relay-common"]),
     ("relay-ebpf", &["relay-common"]),
     ("relay-userspace", &["relay-common", "relay-core"]),
+    ("postern-fuzz", &["relay-core"]),
     ("postern-tests", &["relay-common", "relay-userspace"]),
     ("xtask", &[]),
 ];

@@ -22,18 +22,18 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) async fn connect(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect(server).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: Some(Either::Left(stream)), heard: Vec::new() }
+    pub(super) async fn connect(server: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(server).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: Some(Either::Left(stream)), heard: Vec::new() })
     }
 
     /// The handshake, with whatever certificate.
     pub(super) async fn start_tls(&mut self) -> io::Result<()> {
         assert!(self.heard.is_empty(), "{}", self.heard.escape_ascii());
         let Some(Either::Left(stream)) = self.stream.take() else { panic!("TLS inside TLS") };
-        let connector = TlsConnector::from(tls::opportunistic().unwrap());
-        let name = ServerName::try_from("mx.example").unwrap();
+        let connector = TlsConnector::from(tls::opportunistic().map_err(io::Error::other)?);
+        let name = ServerName::try_from("mx.example").map_err(io::Error::other)?;
         let stream = timeout(PATIENCE, connector.connect(name, stream));
         self.stream = Some(Either::Right(Box::new(stream.await.expect("no handshake")?)));
         Ok(())

@@ -103,7 +103,7 @@ impl Run {
             };
             connection.converse(&mut vec![0; READ_BYTES], &stopped).await
         });
-        let mut client = Client::connect(address).await;
+        let mut client = Client::connect(address).await.unwrap();
         if inside_tls {
             client.start_tls().await.unwrap();
         }
