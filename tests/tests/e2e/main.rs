@@ -18,5 +18,6 @@ mod mail;
 mod relaying;
 mod running;
 mod seeing;
+mod smuggling;
 mod stopping;
 mod verbs;

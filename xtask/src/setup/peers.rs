@@ -17,7 +17,7 @@ struct Peer {
     package: &'static str,
 }
 
-const PEERS: [Peer; 16] = [
+const PEERS: [Peer; 17] = [
     Peer { program: "ip", package: "iproute2" },
     Peer { program: "nsenter", package: "util-linux" },
     Peer { program: "unshare", package: "util-linux" },
@@ -34,6 +34,7 @@ const PEERS: [Peer; 16] = [
     Peer { program: "swaks", package: "swaks" },
     Peer { program: "smtp-source", package: POSTFIX },
     Peer { program: "smtp-sink", package: POSTFIX },
+    Peer { program: "aiosmtpd", package: "python3-aiosmtpd" },
 ];
 
 /// Filters of packets that ours is measured beside. Nothing but the benchmark wants them.
