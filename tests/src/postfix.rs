@@ -67,10 +67,22 @@ impl Postfix {
         })
     }
 
+    /// Its sendmail(1), to which arguments and a message are still to be given.
+    pub fn sendmail(&self) -> Command {
+        let mut command = self.inside("sendmail");
+        command.arg("-C").arg(&self.config);
+        command
+    }
+
     fn command(&self, verb: &str) -> Command {
+        let mut command = self.inside("postfix");
+        command.arg("-c").arg(&self.config).arg(verb);
+        command
+    }
+
+    fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.net.display())).arg("--");
-        command.arg("postfix").arg("-c").arg(&self.config).arg(verb);
+        command.arg(format!("--net={}", self.net.display())).arg("--").arg(program);
         command
     }
 }
