@@ -19,6 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Postfix {
     config: PathBuf,
+    queue: PathBuf,
     net: PathBuf,
 }
 
@@ -40,7 +41,7 @@ impl Postfix {
         output(Command::new("chown").arg("postfix").arg(folder.join("data")))?.success()?;
         fs::write(config.join("main.cf"), main_cf(folder, address, settings)?)?;
         fs::write(config.join("master.cf"), master_cf()?)?;
-        let postfix = Self { config, net: ns.path() };
+        let postfix = Self { config, queue: folder.join("queue"), net: ns.path() };
         output(&mut postfix.command("start"))?.success()?;
         until("Postfix to listen", || {
             let sockets = ns.run("ss", &["-Hltn", "sport = :25"])?;
@@ -50,10 +51,38 @@ impl Postfix {
         Ok(postfix)
     }
 
+    /// Waits until nothing is on its way through this Postfix any more.
+    ///
+    /// # Errors
+    /// A message stays in its queue.
+    pub fn until_idle(&self) -> Result<()> {
+        until("Postfix to deliver all it has", || {
+            // In the order in which a message goes through them, so that none slips past.
+            for stage in ["maildrop", "incoming", "active", "deferred"] {
+                if holds_a_file(&self.queue.join(stage))? {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+    }
+
+    /// Its sendmail(1), to which arguments and a message are still to be given.
+    pub fn sendmail(&self) -> Command {
+        let mut command = self.inside("sendmail");
+        command.arg("-C").arg(&self.config);
+        command
+    }
+
     fn command(&self, verb: &str) -> Command {
+        let mut command = self.inside("postfix");
+        command.arg("-c").arg(&self.config).arg(verb);
+        command
+    }
+
+    fn inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.net.display())).arg("--");
-        command.arg("postfix").arg("-c").arg(&self.config).arg(verb);
+        command.arg(format!("--net={}", self.net.display())).arg("--").arg(program);
         command
     }
 }
@@ -62,6 +91,18 @@ impl Drop for Postfix {
     fn drop(&mut self) {
         let _ended_already = self.command("stop").output();
     }
+}
+
+fn holds_a_file(folder: &Path) -> Result<bool> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // A file may go between its listing and this look at it: it is under the next stage then.
+        let Ok(kind) = entry.file_type() else { return Ok(true) };
+        if !kind.is_dir() || holds_a_file(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn main_cf(folder: &Path, address: &str, settings: &[(&str, &str)]) -> Result<String> {

@@ -11,6 +11,9 @@ use anyhow::{Context, Result};
 
 use crate::{netns::Netns, process::until};
 
+const EXTENSIONS: &[u8] =
+    b"250-recorder.test\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250-DSN\r\n250 8BITMIME\r\n";
+
 /// One message as it came.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -85,9 +88,7 @@ fn serve(stream: &TcpStream, messages: &Mutex<Vec<Recorded>>) -> std::io::Result
         }
         let command = line.trim_end().to_owned();
         match command.get(..4).unwrap_or_default().to_ascii_uppercase().as_str() {
-            "EHLO" => {
-                writer.write_all(b"250-recorder.test\r\n250-PIPELINING\r\n250 8BITMIME\r\n")?
-            }
+            "EHLO" => writer.write_all(EXTENSIONS)?,
             "MAIL" => {
                 mail_from = command;
                 rcpt_to.clear();

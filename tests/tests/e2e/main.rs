@@ -4,6 +4,7 @@
 //! Needs root, a kernel with BPF, and what `cargo xtask setup` installs; without them every test
 //! fails with a sentence that says so.
 
+mod clients;
 mod continuity;
 mod crash;
 mod feeds;
@@ -18,5 +19,6 @@ mod mail;
 mod relaying;
 mod running;
 mod seeing;
+mod smuggling;
 mod stopping;
 mod verbs;

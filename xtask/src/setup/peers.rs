@@ -17,7 +17,7 @@ struct Peer {
     package: &'static str,
 }
 
-const PEERS: [Peer; 16] = [
+const PEERS: [Peer; 20] = [
     Peer { program: "ip", package: "iproute2" },
     Peer { program: "nsenter", package: "util-linux" },
     Peer { program: "unshare", package: "util-linux" },
@@ -34,6 +34,10 @@ const PEERS: [Peer; 16] = [
     Peer { program: "swaks", package: "swaks" },
     Peer { program: "smtp-source", package: POSTFIX },
     Peer { program: "smtp-sink", package: POSTFIX },
+    Peer { program: "aiosmtpd", package: "python3-aiosmtpd" },
+    Peer { program: "msmtp", package: "msmtp" },
+    Peer { program: "curl", package: "curl" },
+    Peer { program: "s-nail", package: "s-nail" },
 ];
 
 /// Filters of packets that ours is measured beside. Nothing but the benchmark wants them.
@@ -50,8 +54,27 @@ const NSD: &str = "nsd";
 /// Packages that bring a daemon besides the programs that are wanted.
 const DAEMONS: [&str; 2] = [POSTFIX, NSD];
 
-/// What swaks needs for STARTTLS; it is a module, so there is no program to look for.
-const PERL_TLS: (&str, &str) = ("Net::SSLeay", "libnet-ssleay-perl");
+/// A module of another language: there is no program to look for, so its language is asked.
+struct Module {
+    name: &'static str,
+    ask: [&'static str; 3],
+    package: &'static str,
+}
+
+const MODULES: [Module; 2] = [
+    // What swaks needs for STARTTLS.
+    Module {
+        name: "Net::SSLeay",
+        ask: ["perl", "-MNet::SSLeay", "-e1"],
+        package: "libnet-ssleay-perl",
+    },
+    // The system's own Python, for which packages are made, whatever stands first in PATH.
+    Module {
+        name: "aiosmtplib",
+        ask: ["/usr/bin/python3", "-c", "import aiosmtplib"],
+        package: "python3-aiosmtplib",
+    },
+];
 
 pub(super) fn provide(setup: &mut Setup) -> Result<()> {
     let (programs, packages) = missing();
@@ -97,10 +120,11 @@ fn missing() -> (Vec<&'static str>, Vec<&'static str>) {
         programs.push(peer.program);
         packages.push(peer.package);
     }
-    let (module, package) = PERL_TLS;
-    if output_of(Command::new("perl").args([&format!("-M{module}"), "-e", "1"])).is_none() {
-        programs.push(module);
-        packages.push(package);
+    for Module { name, ask: [language, arguments @ ..], package } in MODULES {
+        if output_of(Command::new(language).args(arguments)).is_none() {
+            programs.push(name);
+            packages.push(package);
+        }
     }
     packages.dedup();
     (programs, packages)
