@@ -3,6 +3,7 @@
 
 mod crowds;
 mod implicit_tls;
+mod lists;
 mod pregreet;
 mod proxy;
 mod tls_sessions;
@@ -66,7 +67,7 @@ struct Gateway {
     sessions: JoinSet<()>,
     stop: CancellationToken,
     _orders: Orders,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Gateway {
@@ -89,7 +90,7 @@ impl Gateway {
             sessions: JoinSet::new(),
             stop: CancellationToken::new(),
             _orders: orders,
-            _folder: folder,
+            folder,
         }
     }
 

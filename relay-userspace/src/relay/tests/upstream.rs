@@ -88,7 +88,10 @@ async fn what_is_forwarded_stands_in_received_and_decides_nothing() {
     let stored = gateway.stored(&reply).await;
     let forwarded = "(forwarded for spike, spike.example [192.0.2.7])";
     assert!(stored.contains(forwarded) && stored.contains(HOST), "{stored}");
-    client.start_message().await;
+    // No EHLO between, which would end it too.
+    client.expect("MAIL FROM:<a@foreign.test>", "250").await;
+    client.expect("RCPT TO:<b@inside.test>", "250").await;
+    client.expect("DATA", "354").await;
     let reply = client.expect("x\r\n.", "250").await;
     assert!(!gateway.stored(&reply).await.contains("forwarded"), "it was of one message");
 }
