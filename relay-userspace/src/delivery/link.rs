@@ -175,7 +175,7 @@ impl Link {
     /// As DATA wants it, or the exact content, as BDAT does.
     async fn send_body(&mut self, message: &LoadedMessage, stuffed: bool) {
         let mut stuffer = DotStuffer::new();
-        let mut wire = Vec::with_capacity(CHUNK + CHUNK / 8);
+        let mut wire = Vec::new();
         let mut offset = 0;
         if let Some(preface) = self.preface.take() {
             // A field: it begins with no dot.
@@ -194,26 +194,25 @@ impl Link {
                     return self.session.content_failed();
                 }
             };
-            wire.clear();
-            if chunk.is_empty() {
-                if stuffed {
+            offset += chunk.len() as u64;
+            // The end goes out with what stands before it: most messages are one write.
+            let is_last = offset == message.size;
+            if stuffed {
+                wire.clear();
+                wire.reserve(chunk.len() + chunk.len() / 8);
+                stuffer.encode(&chunk, &mut wire);
+                if is_last {
                     stuffer.finish(&mut wire);
                 }
-                self.write(&wire).await;
-                if !self.write_failed {
-                    self.session.content_sent(now());
-                }
-                return;
-            }
-            offset += chunk.len() as u64;
-            if stuffed {
-                stuffer.encode(&chunk, &mut wire);
                 self.write(&wire).await;
             } else {
                 self.write(&chunk).await;
             }
             if self.write_failed {
                 return;
+            }
+            if is_last {
+                return self.session.content_sent(now());
             }
             self.session.content_progress(now());
         }
