@@ -44,20 +44,24 @@ impl Bans {
         (Self { ledger: Mutex::new(EvidenceLedger::new(policy)), orders, counters }, waiting)
     }
 
-    /// Enters a piece of evidence; orders the ban if it was the one that was missing, and says so.
-    pub fn record(&self, evidence: Evidence) -> bool {
+    /// Enters a piece of evidence; the ban that is due if it was the one that was missing. Whoever does
+    /// not [`order`](Self::order) it lets the source begin anew.
+    #[must_use]
+    pub fn record(&self, evidence: Evidence) -> Option<BanOrder> {
         self.counters.evidence.add();
         tracing::info!(
             source = %evidence.source, reason = %evidence.reason, rule = evidence.rule,
             detail = evidence.detail, "evidence"
         );
-        let order = self.ledger().record(evidence, Instant::now());
-        let Some(order) = order else { return false };
+        self.ledger().record(evidence, Instant::now())
+    }
+
+    /// Hands a ban on to [`carry_out`].
+    pub fn order(&self, order: BanOrder) {
         if let Err(error) = self.orders.try_send(order) {
             self.counters.bans_lost.add();
             tracing::error!(%error, "ban lost: too many are waiting for the edge");
         }
-        true
     }
 
     /// What counts against a source now: reason, pieces, and how many make a ban.

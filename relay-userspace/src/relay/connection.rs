@@ -6,6 +6,7 @@
 mod answers;
 mod pregreet;
 mod proxied;
+mod reading;
 
 use std::{
     io,
@@ -18,14 +19,14 @@ use relay_core::smtp::{
     session::{Answer, Effect, Session},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::TcpStream,
     time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{either::Either, sync::CancellationToken};
 
-use self::answers::Answers;
+use self::{answers::Answers, reading::read_once};
 use super::{
     accepting::Arrival,
     questions::Questions,
@@ -34,10 +35,10 @@ use super::{
 };
 use crate::tls;
 
-/// One read takes this much at most.
-const READ_BYTES: usize = 16 * 1024;
 /// Replies are sent together until this many bytes have gathered.
 const WRITE_BYTES: usize = 16 * 1024;
+/// Room for replies that a session keeps while it waits.
+const WRITE_BYTES_KEPT: usize = 1024;
 /// A client that does not read its replies is cut off after this long.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
@@ -114,30 +115,29 @@ struct Connection<A> {
 
 impl Connection<Questions> {
     async fn run(&mut self, stop: &CancellationToken) -> io::Result<()> {
-        let mut bytes = vec![0; READ_BYTES].into_boxed_slice();
         self.session.permit(self.questions.upstream());
         match self.questions.at_connect().await {
             Some(reply) => self.session.turn_away(reply),
             None => {
-                let early = self.early_talk(&mut bytes, stop).await?;
+                let early = self.early_talk(stop).await?;
                 self.session.greet(Instant::now());
-                self.session.push(&bytes[..early], Instant::now());
+                self.session.push(&early, Instant::now());
             }
         }
-        self.converse(&mut bytes, stop).await
+        self.converse(stop).await
     }
 }
 
 impl<A: Answers> Connection<A> {
     /// From the banner to the end.
-    async fn converse(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
+    async fn converse(&mut self, stop: &CancellationToken) -> io::Result<()> {
         loop {
             self.do_effects().await?;
             self.flush().await?;
             if self.session.is_closed() {
                 return self.close().await;
             }
-            self.read(bytes, stop).await?;
+            self.read(stop).await?;
         }
     }
 
@@ -163,13 +163,18 @@ impl<A: Answers> Connection<A> {
         Ok(())
     }
 
-    async fn read(&mut self, bytes: &mut [u8], stop: &CancellationToken) -> io::Result<()> {
+    async fn read(&mut self, stop: &CancellationToken) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let deadline = self.session.deadline().into();
+        let authenticated = self.session.account().is_some();
+        let session = &mut self.session;
+        let read = read_once(stream, |bytes| match bytes {
+            [] => session.peer_closed(),
+            bytes => session.push(bytes, Instant::now()),
+        });
         tokio::select! {
-            read = timeout_at(deadline, stream.read(bytes)) => match read {
-                Ok(Ok(0)) => self.session.peer_closed(),
-                Ok(Ok(length)) => self.session.push(&bytes[..length], Instant::now()),
+            read = timeout_at(deadline, read) => match read {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     self.session.peer_closed();
                     // What was under way is dropped before the connection is.
@@ -182,7 +187,7 @@ impl<A: Answers> Connection<A> {
                 self.stopping = true;
                 self.session.shut_down();
             }
-            () = self.questions.outstayed(&self.session) => {
+            () = self.questions.outstayed(authenticated) => {
                 self.session.timed_out(Instant::now());
             }
         }
@@ -202,6 +207,7 @@ impl<A: Answers> Connection<A> {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         self.replies.clear();
+        self.replies.shrink_to(WRITE_BYTES_KEPT);
         Ok(())
     }
 
@@ -239,7 +245,8 @@ impl<A: Answers> Connection<A> {
 /// The server's part of a TLS handshake, counted however it ends.
 async fn handshake(who: &impl Answers, stream: TcpStream) -> io::Result<(Tls, TlsInfo)> {
     let accepted = TlsAcceptor::from(Arc::clone(who.tls())).accept(stream);
-    let handshake = timeout(HANDSHAKE_WITHIN, accepted).await;
+    // Apart from the session's task, which outlives it by far.
+    let handshake = Box::pin(timeout(HANDSHAKE_WITHIN, accepted)).await;
     let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     who.handshake_ended(stream.is_ok());
     let stream =

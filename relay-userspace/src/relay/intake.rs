@@ -52,7 +52,7 @@ impl Questions {
             helo: envelope.helo.name.clone(),
             listener: self.listener.name.clone(),
         })?;
-        let reverse = self.source.reverse().await;
+        let reverse = self.source.reverse(&self.shared.resolver).await;
         let received = ReceivedField {
             helo: &envelope.helo,
             verified_name: match &reverse {

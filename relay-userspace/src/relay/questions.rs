@@ -98,7 +98,7 @@ impl Questions {
                 Some(Answer::Recipient(self.recipient(&rcpt, session).await))
             }
             Effect::Authenticate(credentials) => {
-                Some(Answer::Authenticated(self.authenticate(&credentials).await))
+                Some(Answer::Authenticated(Box::pin(self.authenticate(&credentials)).await))
             }
             Effect::NameClient(facts) => Some(Answer::ClientNamed(self.name_client(&facts).await)),
             Effect::BeginMessage(envelope) => {
@@ -113,7 +113,7 @@ impl Questions {
                 self.header_end(end);
                 None
             }
-            Effect::EndMessage => Some(Answer::Stored(self.store(session).await)),
+            Effect::EndMessage => Some(Answer::Stored(Box::pin(self.store(session)).await)),
             Effect::AbortMessage(reason) => {
                 if let Some(message) = self.message.take() {
                     tracing::info!(queue_id = %message.queue_id(), ?reason, "message dropped");
@@ -135,7 +135,7 @@ impl Questions {
         let reverse = if self.listener.grants.reverse_domains.is_empty() {
             Reverse::None
         } else {
-            self.source.reverse().await
+            self.source.reverse(&shared.resolver).await
         };
         let from = SourceFacts {
             source: self.source.address,
@@ -190,6 +190,8 @@ impl Questions {
                     Route::Inbound => counters.recipients_inbound.add(),
                     Route::Relay => counters.recipients_relayed.add(),
                 }
+                // For the Received field, which is due at DATA.
+                self.source.ask_reverse(&self.shared.resolver);
                 self.recipients.push(NewRecipient {
                     address: self.address_of(&rcpt.forward_path),
                     options: rcpt.options.clone(),

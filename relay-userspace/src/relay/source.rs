@@ -1,4 +1,5 @@
-//! What is known about a client: its addresses at once, its name and its listings a moment later.
+//! What is known about a client: its addresses at once; its listings a moment after it connected; its
+//! name once mail is taken from it, since whoever is refused need not be looked up.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -10,7 +11,7 @@ use relay_core::{
     policy::{connection::Standing, recipient::ListedBy},
     prefix::canonical_ip,
 };
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use super::state::{Listener, Shared};
 use crate::{
@@ -18,10 +19,11 @@ use crate::{
         api::{EdgeExplain, ExplainQuery, Judged, PacketVerdict},
         client::ClientError,
     },
-    dns::{self, Reverse, dnsbl},
+    dns::{self, Resolver, Reverse, dnsbl},
 };
 
-/// A client's address, and lookups that began when it connected, so that they cost it no time.
+/// A client's address, and lookups that begin before their answers are needed, so that they cost it
+/// no time.
 #[derive(Debug)]
 pub struct Source {
     pub address: IpAddr,
@@ -37,37 +39,48 @@ pub struct Source {
 
 #[derive(Debug)]
 enum Lookup<T> {
-    Asked(JoinHandle<T>),
+    NotAsked,
+    Asked(oneshot::Receiver<T>),
     Known(T),
 }
 
-impl<T> Lookup<T> {
+impl<T: Send + 'static> Lookup<T> {
+    /// Begins a lookup in a task of its own, of which nothing is left once it has answered: a session
+    /// may be idle for long. To be called inside the runtime.
+    fn begin(lookup: impl Future<Output = T> + Send + 'static) -> Self {
+        let (mut answer, asked) = oneshot::channel();
+        tokio::spawn(async move {
+            tokio::select! {
+                found = lookup => drop(answer.send(found)),
+                // What nobody waits for any more need not be asked; lookups shared with others go on.
+                () = answer.closed() => {}
+            }
+        });
+        Self::Asked(asked)
+    }
+
+    /// The answer, or this in its stead when nobody asked, or the lookup came to grief.
     async fn get(&mut self, instead: impl FnOnce() -> T) -> &T {
-        if let Self::Asked(task) = self {
-            let answer = task.await.unwrap_or_else(|error| {
+        let answer = match self {
+            Self::Known(_) => None,
+            Self::NotAsked => Some(instead()),
+            Self::Asked(asked) => Some(asked.await.unwrap_or_else(|error| {
                 tracing::error!(%error, "a lookup failed in an unforeseen way");
                 instead()
-            });
+            })),
+        };
+        if let Some(answer) = answer {
             *self = Self::Known(answer);
         }
         match self {
             Self::Known(answer) => answer,
-            Self::Asked(_) => unreachable!("it was just made known"),
-        }
-    }
-}
-
-impl<T> Drop for Lookup<T> {
-    fn drop(&mut self) {
-        // What nobody waits for any more need not be asked; lookups shared with others go on.
-        if let Self::Asked(task) = self {
-            task.abort();
+            Self::NotAsked | Self::Asked(_) => unreachable!("it was just made known"),
         }
     }
 }
 
 impl Source {
-    /// Begins the lookups. To be called inside the runtime.
+    /// Begins the lookups on which a refusal may hang. To be called inside the runtime.
     pub fn new(
         shared: &Arc<Shared>,
         listener: &Listener,
@@ -75,23 +88,32 @@ impl Source {
         local: SocketAddr,
     ) -> Self {
         let address = canonical_ip(peer.ip());
-        let resolver = shared.resolver.clone();
-        let reverse =
-            Lookup::Asked(tokio::spawn(async move { dns::reverse(&resolver, address).await }));
         let listed_by = match shared.dnsbl.clone().filter(|_| listener.ask_dnsbl) {
-            Some(lists) => Lookup::Asked(tokio::spawn(async move {
-                dnsbl::listed_by(address, &lists.check(address).await)
-            })),
+            Some(lists) => {
+                Lookup::begin(async move { dnsbl::listed_by(address, &lists.check(address).await) })
+            }
             None => Lookup::Known(Vec::new()),
         };
-        Self {
+        let mut source = Self {
             address,
             local: canonical_ip(local.ip()),
             port: local.port(),
             named: false,
-            reverse,
+            reverse: Lookup::NotAsked,
             listed_by,
             standing: None,
+        };
+        if !listener.grants.reverse_domains.is_empty() {
+            source.ask_reverse(&shared.resolver);
+        }
+        source
+    }
+
+    /// Begins the lookup of the name, unless it has begun.
+    pub fn ask_reverse(&mut self, resolver: &Resolver) {
+        if matches!(self.reverse, Lookup::NotAsked) {
+            let (resolver, address) = (resolver.clone(), self.address);
+            self.reverse = Lookup::begin(async move { dns::reverse(&resolver, address).await });
         }
     }
 
@@ -100,7 +122,9 @@ impl Source {
         self.reverse = Lookup::Known(name);
     }
 
-    pub async fn reverse(&mut self) -> Reverse {
+    /// The name, looked up now if it has not been.
+    pub async fn reverse(&mut self, resolver: &Resolver) -> Reverse {
+        self.ask_reverse(resolver);
         self.reverse.get(|| Reverse::None).await.clone()
     }
 
@@ -124,7 +148,7 @@ impl Source {
     /// Whether the source is denied on the port that it connected to; counted by the edge.
     pub async fn is_denied(&self, shared: &Shared) -> bool {
         let query = ExplainQuery { address: self.address, port: self.port };
-        let answer = shared.edge.post::<Judged>("/v1/judge", &query).await;
+        let answer = Box::pin(shared.edge.post::<Judged>("/v1/judge", &query)).await;
         heard(shared, self.address, answer).is_some_and(|it| it.verdict == PacketVerdict::Denied)
     }
 }
@@ -133,7 +157,8 @@ impl Source {
 /// answer trusts nobody.
 pub async fn is_trusted(shared: &Shared, address: IpAddr, port: u16) -> bool {
     let query = ExplainQuery { address: canonical_ip(address), port };
-    let answer = shared.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
+    // Apart from the session's task, which is there all the time, and this seldom.
+    let answer = Box::pin(shared.edge.ask::<EdgeExplain>("/v1/explain", &query)).await;
     // The lists' answer, and not the maps': those do not look where nothing is denied.
     let told = heard(shared, address, answer).map(|told| told.desired);
     matches!(told, Some(PacketVerdict::Allowed))

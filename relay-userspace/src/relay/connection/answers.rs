@@ -22,8 +22,9 @@ pub(super) trait Answers {
     /// A handshake went well, or not.
     fn handshake_ended(&self, good: bool);
 
-    /// Ends when a client that says nothing from now on has to make room for others.
-    fn outstayed(&self, _session: &Session) -> impl Future<Output = ()> + Send {
+    /// Ends when a client that says nothing from now on has to make room for others. `known`: it has
+    /// authenticated.
+    fn outstayed(&self, _known: bool) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 }
@@ -42,8 +43,8 @@ impl Answers for Questions {
         if good { counters.tls_sessions.add() } else { counters.tls_failures.add() }
     }
 
-    async fn outstayed(&self, session: &Session) {
-        if session.account().is_some() || !self.ticket.is_unknown() {
+    async fn outstayed(&self, known: bool) {
+        if known || !self.ticket.is_unknown() {
             return std::future::pending().await;
         }
         self.shared.admission.outstayed().await;

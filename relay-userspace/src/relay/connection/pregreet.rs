@@ -7,36 +7,32 @@ use nix::{
     sys::socket::{MsgFlags, recv},
 };
 use relay_core::policy::connection::Standing;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::{either::Either, sync::CancellationToken};
 
-use super::Connection;
+use super::{Connection, reading::read_once};
 use crate::relay::questions::Questions;
 
 impl Connection<Questions> {
     /// Looks what came before the banner, after `limits.pregreet_wait` where that is to be waited.
-    /// The session hears of it, and ends. Of a known or trusted source nothing is expected: of its
-    /// octets only the number is returned, and the session may have them after the banner.
+    /// The session hears of it, and ends. Of a known or trusted source nothing is expected:
+    /// its octets are only returned, and the session may have them after the banner.
     ///
     /// Inside TLS nobody is made to wait: whoever got there has kept to a protocol already.
-    pub(super) async fn early_talk(
-        &mut self,
-        bytes: &mut [u8],
-        stop: &CancellationToken,
-    ) -> io::Result<usize> {
-        let Some(Either::Left(stream)) = &mut self.stream else { return Ok(0) };
+    pub(super) async fn early_talk(&mut self, stop: &CancellationToken) -> io::Result<Vec<u8>> {
+        let Some(Either::Left(stream)) = &mut self.stream else { return Ok(Vec::new()) };
         let shared = &self.questions.shared;
         let wait = shared.pregreet_wait;
-        let mut here = read_what_is_here(stream, bytes)?;
+        let mut here = read_what_is_here(stream)?;
         if here.is_none() && wait.is_zero() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let source = &mut self.questions.source;
         let exempt = shared.known.on(&self.questions.listener, source.address)
             || source.standing(shared).await == Standing::Trusted;
         if here.is_none() && !exempt {
             here = tokio::select! {
-                read = timeout(wait, stream.read(bytes)) => read.ok().transpose()?,
+                read = timeout(wait, read_once(stream, <[u8]>::to_vec)) => read.ok().transpose()?,
                 () = stop.cancelled() => {
                     self.stopping = true;
                     self.session.shut_down();
@@ -45,15 +41,15 @@ impl Connection<Questions> {
             };
         }
         match here {
-            None => Ok(0),
-            Some(0) => {
+            None => Ok(Vec::new()),
+            Some(bytes) if bytes.is_empty() => {
                 self.session.peer_closed();
-                Ok(0)
+                Ok(bytes)
             }
-            Some(length) if exempt => Ok(length),
-            Some(length) => {
-                self.session.push(&bytes[..length], Instant::now());
-                Ok(0)
+            Some(bytes) if exempt => Ok(bytes),
+            Some(bytes) => {
+                self.session.push(&bytes, Instant::now());
+                Ok(Vec::new())
             }
         }
     }
@@ -61,9 +57,11 @@ impl Connection<Questions> {
 
 /// Reads without waiting; `None`: nothing has come. Straight from the kernel: of a new connection
 /// the runtime may not know yet that there is something.
-fn read_what_is_here(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<Option<usize>> {
-    match recv(stream.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT) {
-        Ok(length) => Ok(Some(length)),
+fn read_what_is_here(stream: &TcpStream) -> io::Result<Option<Vec<u8>>> {
+    // Enough to be told by; the rest is read on, if anyone still wants it.
+    let mut bytes = [0; 4096];
+    match recv(stream.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+        Ok(length) => Ok(Some(bytes[..length].to_vec())),
         Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -70,16 +70,21 @@ impl Questions {
         self.evidence(reason, rule.to_owned(), detail).await;
     }
 
-    /// Enters evidence, never against whom the administrator trusts; says whether it led to a ban.
+    /// Enters evidence; says whether it led to a ban, which it never does for whom the administrator
+    /// trusts. The edge, which knows them, is asked only when a ban hangs on it: most strangers are
+    /// refused once and never come back, and the question costs more than all the rest.
     pub(super) async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
         let shared = Arc::clone(&self.shared);
         // Nor against a host of our own that others come through: all of them would be banned.
         if shared.known.is_upstream(self.source.address) {
             return false;
         }
+        let evidence = Evidence { source: self.source.address, reason, rule, detail };
+        let Some(order) = shared.bans.record(evidence) else { return false };
         if self.source.standing(&shared).await == Standing::Trusted {
             return false;
         }
-        shared.bans.record(Evidence { source: self.source.address, reason, rule, detail })
+        shared.bans.order(order);
+        true
     }
 }

@@ -2,8 +2,10 @@
 //! list, and bans go nowhere.
 
 mod crowds;
+mod evidence;
 mod implicit_tls;
 mod lists;
+mod memory;
 mod pregreet;
 mod proxy;
 mod tls_sessions;

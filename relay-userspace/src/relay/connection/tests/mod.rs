@@ -101,7 +101,7 @@ impl Run {
                 questions,
                 stopping: false,
             };
-            connection.converse(&mut vec![0; READ_BYTES], &stopped).await
+            connection.converse(&stopped).await
         });
         let mut client = Client::connect(address).await.unwrap();
         if inside_tls {
