@@ -5,6 +5,7 @@ pub mod bench_smtp;
 pub mod capture;
 pub mod dialogue;
 pub mod dns;
+mod figure;
 pub mod https;
 pub mod netns;
 pub mod postfix;

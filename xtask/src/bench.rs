@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the measurements, made by the binary `bench` of tests/ on optimised builds.
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -13,9 +14,13 @@ use crate::workspace::release_binary;
 pub(crate) struct Args {
     /// Only the measurements whose name contains this, such as `smtp`
     filter: Option<String>,
-    /// Of `filter` only these parts, such as `lookup` or `flood,load`
+    /// Of that one only these parts, such as `lookup` or `flood,load` of `filter`, `refused` or
+    /// `accepted,idle` of `smtp`
     #[arg(long, value_name = "PARTS", requires = "filter")]
     part: Option<String>,
+    /// Of `smtp` a tenth of the load, once: whether it runs, not how well
+    #[arg(long)]
+    quick: bool,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
@@ -24,14 +29,19 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<()> {
     let privilege = Privilege::detect();
     let postern = release_binary("postern");
-    let env = [("POSTERN_BIN", postern.as_path())];
-    let mut bench = privilege.command(release_binary("bench"), &env, "the benchmark")?;
     setup::ensure(&[Need::Toolchain, Need::Account, Need::Peers])?;
-    setup::offer_filters();
+    let measures = |what: &str| args.filter.as_deref().is_none_or(|only| only == what);
+    if measures("filter") {
+        setup::offer_filters();
+    }
+    let mailers = if measures("smtp") { setup::offer_mailers() } else { PathBuf::new() };
+    let env = [("POSTERN_BIN", postern.as_path()), ("POSTERN_PEERS", mailers.as_path())];
+    let mut bench = privilege.command(release_binary("bench"), &env, "the benchmark")?;
     release_binaries(&[("relay-userspace", "postern"), ("postern-tests", "bench")])?;
     if let Some(parts) = &args.part {
         bench.args(["--part", parts]);
     }
     bench.args(&args.filter).args(args.json.then_some("--json"));
+    bench.args(args.quick.then_some("--quick"));
     Err(bench.exec()).context("cannot start the benchmark")
 }

@@ -7,8 +7,11 @@
 mod account;
 mod apt;
 mod linker;
+mod mailers;
 mod peers;
 mod toolchain;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
@@ -85,6 +88,15 @@ pub(crate) fn offer_filters() {
         eprintln!("setup: {error:#}");
     }
     setup.missing.iter().for_each(|line| eprintln!("setup: {line}"));
+}
+
+/// Unpacks, where that is possible, other mail servers to measure ours beside; returns the folder that
+/// they are in. What cannot be had is said, and the benchmark goes without it.
+pub(crate) fn offer_mailers() -> PathBuf {
+    let mut setup = Setup::new(false);
+    mailers::provide(&mut setup);
+    setup.missing.iter().for_each(|line| eprintln!("setup: {line}"));
+    mailers::folder()
 }
 
 /// Returns whether anything was changed.

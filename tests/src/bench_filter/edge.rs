@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use relay_common::parse::Family;
 
-use super::figure::{Bar, Line, Rounds, Table};
 use super::loading::peak_kib;
 use super::rules::{self, Folder};
 use super::sources::{DenyList, MILLION};
+use crate::figure::{Bar, Line, Rounds, Table};
 use crate::process::until;
 use crate::world::World;
 

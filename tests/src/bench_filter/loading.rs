@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use relay_common::parse::Family;
 
-use super::figure::{Bar, Line, Rounds, Table};
 use super::loader::{CLEARED, ENFORCED, PARSED};
 use super::peers::{Peer, Peers};
 use super::prober::{self, Arrivals, Prober};
 use super::rules::{self, Folder};
 use super::sources::{DenyList, MILLION};
+use crate::figure::{Bar, Line, Rounds, Table};
 use crate::netns::{Netns, veth};
 
 const ROUNDS: usize = 3;

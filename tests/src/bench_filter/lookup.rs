@@ -13,10 +13,10 @@ use postern::edge::kernel::{Answer, Drive, Plain, Probe, Program};
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::parse::Family;
 
-use super::figure::{Bar, Line, Rounds, Table};
 use super::peers::{Peer, Peers};
 use super::sources::{self, DenyList, MILLION, Random};
 use super::xdp_filter::XdpFilter;
+use crate::figure::{Bar, Line, Rounds, Table};
 
 const ROUNDS: usize = 7;
 /// Packets of one run, each from another source, after as many others that are not measured: what

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use relay_common::parse::Family;
 
-use super::figure::{Line, Rounds, Table};
 use super::flood::{self, Flood, IPV4, Target};
 use super::rules::Folder;
 use super::sides;
 use super::sources::{DenyList, MILLION};
+use crate::figure::{Line, Rounds, Table};
 use crate::netns::{Netns, veth};
 use crate::process::{Process, until};
 

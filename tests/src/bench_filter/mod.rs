@@ -4,7 +4,6 @@
 
 mod bpf;
 mod edge;
-mod figure;
 mod flood;
 mod loader;
 mod loading;
@@ -25,7 +24,7 @@ use serde_json::{Value, json};
 
 pub use loader::load;
 
-use figure::Table;
+use crate::figure::Table;
 use peers::Peers;
 
 /// A part of the measurement.

@@ -18,12 +18,12 @@ use relay_common::entry::{List, Scope};
 use relay_common::parse::Family;
 
 use super::bpf;
-use super::figure::{Bar, Line, Rounds, Table};
 use super::flood::{self, Flood, IPV4, NO_PROTOCOL, Target};
 use super::peers::{Peer, Peers};
 use super::rules::{self, Folder};
 use super::sources::{DenyList, MILLION};
 use super::xdp_filter::XdpFilter;
+use crate::figure::{Bar, Line, Rounds, Table};
 use crate::netns::{Netns, veth};
 
 const ROUNDS: usize = 5;

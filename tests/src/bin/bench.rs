@@ -1,8 +1,8 @@
 //! The benchmarks behind `cargo xtask bench`.
 
-use std::path::PathBuf;
+use std::{fmt::Display, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
 use postern_tests::{bench_filter, bench_smtp};
 
@@ -14,9 +14,12 @@ struct Arguments {
     json: bool,
     /// Only this one; all of them without it
     what: Option<What>,
-    /// Of the filter's measurement only these parts
-    #[arg(long, value_delimiter = ',')]
-    part: Vec<bench_filter::Part>,
+    /// Of that one only these parts
+    #[arg(long, value_delimiter = ',', requires = "what")]
+    part: Vec<String>,
+    /// Of `smtp` a tenth of the load, once: whether it runs, not how well
+    #[arg(long)]
+    quick: bool,
     /// Load lists into the filter on eth0, and say so: what the measurement of loading starts
     #[arg(long, hide = true, num_args = 2.., value_names = ["PINS", "LIST"])]
     load: Vec<PathBuf>,
@@ -26,7 +29,7 @@ struct Arguments {
 enum What {
     /// Nanoseconds a packet in the kernel filter
     Filter,
-    /// Durable messages a second, Postfix beside it
+    /// Sessions and messages: time, CPU time and memory, Postfix and others beside it
     Smtp,
 }
 
@@ -36,24 +39,32 @@ fn main() -> Result<()> {
         return bench_filter::load(pins.clone(), lists);
     }
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
+    let tell: &mut dyn FnMut(&dyn Display) = &mut |table| {
+        if !arguments.json {
+            println!("{table}");
+        }
+    };
     let mut all = serde_json::Map::new();
     if wanted(What::Filter) {
-        let report = bench_filter::run(&arguments.part, &mut |table| {
-            if !arguments.json {
-                println!("{table}");
-            }
-        })?;
+        let report = bench_filter::run(&parts(&arguments.part)?, tell)?;
         all.insert("filter".to_owned(), report.json());
     }
     if wanted(What::Smtp) {
-        let report = bench_smtp::run()?;
-        if !arguments.json {
-            println!("{report}");
-        }
+        let report = bench_smtp::run(&parts(&arguments.part)?, arguments.quick, tell)?;
         all.insert("smtp".to_owned(), report.json());
     }
     if arguments.json {
         println!("{:#}", serde_json::Value::Object(all));
     }
     Ok(())
+}
+
+/// The parts of one measurement by their names.
+fn parts<T: ValueEnum>(names: &[String]) -> Result<Vec<T>> {
+    let known = || T::value_variants().iter().filter_map(T::to_possible_value);
+    let known = known().map(|part| part.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+    let part = |name: &String| {
+        T::from_str(name, false).map_err(|_| anyhow!("no part {name:?}; there are: {known}"))
+    };
+    names.iter().map(part).collect()
 }

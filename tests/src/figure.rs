@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 /// One figure as it came out, round by round. Rounds of all sides of a comparison are interleaved,
 /// so that those of the same number met the same machine.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rounds(Vec<f64>);
+pub(crate) struct Rounds(Vec<f64>);
 
 impl Rounds {
-    pub(super) fn push(&mut self, figure: f64) {
+    pub(crate) fn push(&mut self, figure: f64) {
         self.0.push(figure);
     }
 
     /// # Errors
     /// Nothing was measured.
-    pub(super) fn spread(&self) -> Result<Spread> {
+    pub(crate) fn spread(&self) -> Result<Spread> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (sorted.first(), sorted.last());
@@ -30,20 +30,20 @@ impl Rounds {
     ///
     /// # Errors
     /// They had different rounds.
-    pub(super) fn with(&self, other: &Self, join: impl Fn(f64, f64) -> f64) -> Result<Self> {
+    pub(crate) fn with(&self, other: &Self, join: impl Fn(f64, f64) -> f64) -> Result<Self> {
         ensure!(self.0.len() == other.0.len(), "the two sides had different rounds");
         Ok(Self(self.0.iter().zip(&other.0).map(|(&a, &b)| join(a, b)).collect()))
     }
 
     /// # Errors
     /// As [`Self::with`].
-    pub(super) fn above(&self, base: &Self) -> Result<Self> {
+    pub(crate) fn above(&self, base: &Self) -> Result<Self> {
         self.with(base, |figure, base| figure - base)
     }
 
     /// # Errors
     /// As [`Self::with`].
-    pub(super) fn times(&self, base: &Self) -> Result<Self> {
+    pub(crate) fn times(&self, base: &Self) -> Result<Self> {
         self.with(base, |figure, base| figure / base)
     }
 }
@@ -56,10 +56,10 @@ impl FromIterator<f64> for Rounds {
 
 /// How a figure came out over its rounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
 }
 
 impl Spread {
@@ -82,7 +82,7 @@ impl fmt::Display for Spread {
 
 /// A figure set against another one.
 #[derive(Clone, Debug)]
-pub(super) struct Against {
+pub(crate) struct Against {
     /// What it says, such as "above empty lists" or "times xdp-filter's miss".
     what: String,
     figure: Spread,
@@ -92,14 +92,16 @@ pub(super) struct Against {
 
 /// What was asked for. A figure that misses it is a figure all the same: nothing fails by time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Bar {
+pub(crate) enum Bar {
     AtMost(f64),
+    AtLeast(f64),
 }
 
 impl Bar {
     fn holds(self, figure: Spread) -> bool {
         match self {
             Self::AtMost(limit) => figure.median <= limit,
+            Self::AtLeast(limit) => figure.median >= limit,
         }
     }
 
@@ -110,14 +112,14 @@ impl Bar {
 
     fn limit(self) -> f64 {
         match self {
-            Self::AtMost(limit) => limit,
+            Self::AtMost(limit) | Self::AtLeast(limit) => limit,
         }
     }
 }
 
 /// One line of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(crate) struct Line {
     name: String,
     figure: Spread,
     /// What is asked of the figure itself.
@@ -128,11 +130,11 @@ pub(super) struct Line {
 impl Line {
     /// # Errors
     /// Nothing was measured.
-    pub(super) fn new(name: impl Into<String>, figure: &Rounds) -> Result<Self> {
+    pub(crate) fn new(name: impl Into<String>, figure: &Rounds) -> Result<Self> {
         Ok(Self { name: name.into(), figure: figure.spread()?, bar: None, against: Vec::new() })
     }
 
-    pub(super) fn bar(mut self, bar: Bar) -> Self {
+    pub(crate) fn bar(mut self, bar: Bar) -> Self {
         self.bar = Some(bar);
         self
     }
@@ -141,7 +143,7 @@ impl Line {
     ///
     /// # Errors
     /// Nothing was measured.
-    pub(super) fn against(
+    pub(crate) fn against(
         mut self,
         what: impl Into<String>,
         figure: &Rounds,
@@ -154,17 +156,17 @@ impl Line {
 
 /// Figures of one unit.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// A word for programs.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// What is measured and how, in sentences.
-    pub(super) title: String,
-    pub(super) unit: &'static str,
-    pub(super) lines: Vec<Line>,
+    pub(crate) title: String,
+    pub(crate) unit: &'static str,
+    pub(crate) lines: Vec<Line>,
 }
 
 impl Table {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let against = |against: &Against| {
             json!({
                 "what": against.what,
