@@ -4,6 +4,7 @@
 //! Needs root, a kernel with BPF, and what `cargo xtask setup` installs; without them every test
 //! fails with a sentence that says so.
 
+mod balancer;
 mod clients;
 mod continuity;
 mod crash;

@@ -17,7 +17,7 @@ struct Peer {
     package: &'static str,
 }
 
-const PEERS: [Peer; 20] = [
+const PEERS: [Peer; 21] = [
     Peer { program: "ip", package: "iproute2" },
     Peer { program: "nsenter", package: "util-linux" },
     Peer { program: "unshare", package: "util-linux" },
@@ -38,6 +38,7 @@ const PEERS: [Peer; 20] = [
     Peer { program: "msmtp", package: "msmtp" },
     Peer { program: "curl", package: "curl" },
     Peer { program: "s-nail", package: "s-nail" },
+    Peer { program: "haproxy", package: HAPROXY },
 ];
 
 /// Filters of packets that ours is measured beside. Nothing but the benchmark wants them.
@@ -50,9 +51,10 @@ const FILTERS: [Peer; 4] = [
 
 const POSTFIX: &str = "postfix";
 const NSD: &str = "nsd";
+const HAPROXY: &str = "haproxy";
 
 /// Packages that bring a daemon besides the programs that are wanted.
-const DAEMONS: [&str; 2] = [POSTFIX, NSD];
+const DAEMONS: [&str; 3] = [POSTFIX, NSD, HAPROXY];
 
 /// A module of another language: there is no program to look for, so its language is asked.
 struct Module {
