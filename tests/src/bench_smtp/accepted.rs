@@ -51,8 +51,8 @@ impl Load {
     /// Enough for a second or so.
     fn messages(self, side: Side) -> u32 {
         match (side, self.sessions) {
-            (Side::Exim, 1) => 100,
-            (Side::Exim, _) => 400,
+            (Side::Exim, 1) => 30,
+            (Side::Exim, _) => 100,
             (_, 1) => 500,
             (Side::Postern, _) => 4_000,
             _ => 2_000,

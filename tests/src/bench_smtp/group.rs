@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -37,8 +38,10 @@ impl Group {
             "CPU time is counted by cgroup2, which is not mounted; as root: \
              mkdir -p /sys/fs/cgroup/unified; mount -t cgroup2 none /sys/fs/cgroup/unified",
         )?;
-        let folder =
-            PathBuf::from(mount).join(format!("postern-bench-{}-{name}", std::process::id()));
+        // A name is used again, by the next measurement of the same server.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let folder = PathBuf::from(mount).join(format!("postern-bench-{process}-{number}-{name}"));
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
         Ok(Self { folder })
     }
@@ -102,8 +105,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // What is still in it keeps it; the processes are ended by who started them.
-        let _not_empty = fs::remove_dir(&self.folder);
+        // What is still in it goes back to where all others are, and is ended by who started it.
+        let left = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+        for pid in left.lines() {
+            let _gone_meanwhile = fs::write(self.folder.join("../cgroup.procs"), pid);
+        }
+        let _taken_away_already = fs::remove_dir(&self.folder);
     }
 }
 
@@ -153,6 +160,9 @@ mod tests {
         })?;
         group.idle()?;
         assert!(group.pss_kib()? > 0);
+        let folder = group.folder.clone();
+        drop(group);
+        assert!(!folder.exists(), "it is gone, although the child is not");
         Ok(())
     }
 }
