@@ -77,7 +77,9 @@ fn provide() -> Result<()> {
     println!("installing cargo-fuzz");
     let status = Command::new("cargo").args(["install", "cargo-fuzz", "--locked"]).status();
     if !status.context("starting cargo install")?.success() {
-        bail!("cargo-fuzz could not be installed; it needs a C++ compiler and crates.io");
+        bail!(
+            "cargo-fuzz could not be installed; it needs a C++ compiler and the registry of crates"
+        );
     }
     Ok(())
 }
