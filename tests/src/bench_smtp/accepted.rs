@@ -55,6 +55,8 @@ impl Load {
             (Side::Exim, _) => 100,
             (_, 1) => 500,
             (Side::Postern, _) => 4_000,
+            // On a busy machine its short queue of connections makes clients wait for seconds.
+            (Side::OpenSmtpd, _) => 600,
             _ => 2_000,
         }
     }

@@ -14,6 +14,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const REST: Duration = Duration::from_millis(200);
 /// What a server may use of [`REST`] and still be idle.
 const IDLE_USE: Duration = Duration::from_millis(4);
+/// To take a group away.
+const ATTEMPTS: usize = 50;
 const IDLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// All processes of one server.
@@ -105,12 +107,18 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // What is still in it goes back to where all others are, and is ended by who started it.
-        let left = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
-        for pid in left.lines() {
-            let _gone_meanwhile = fs::write(self.folder.join("../cgroup.procs"), pid);
+        // What is still in it goes back to where all others are, and is ended by who started it. Some of
+        // them start others meanwhile, or are not reaped yet.
+        for _ in 0..ATTEMPTS {
+            let left = fs::read_to_string(self.folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in left.lines() {
+                let _gone_meanwhile = fs::write(self.folder.join("../cgroup.procs"), pid);
+            }
+            if fs::remove_dir(&self.folder).is_ok() {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        let _taken_away_already = fs::remove_dir(&self.folder);
     }
 }
 

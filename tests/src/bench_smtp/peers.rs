@@ -41,7 +41,7 @@ pub(super) const OPENSMTPD: Packaged = Packaged {
     folders: &[("var/lib/opensmtpd/empty", 0)],
     spool: ("var/spool/smtpd", 0),
     config_file: "etc/smtpd.conf",
-    config: "pki peer cert \"/etc/peer.crt\"\npki peer key \"/etc/peer.key\"\n\
+    config: "smtp limit max-mails 1000000\npki peer cert \"/etc/peer.crt\"\npki peer key \"/etc/peer.key\"\n\
              listen on {address} tls pki peer hostname peer.test\n\
              action out relay host smtp+notls://{next}\n\
              match from any for domain \"inside.test\" action out\n",
