@@ -13,4 +13,5 @@ pub mod log;
 pub mod queue;
 pub mod relay;
 pub mod run;
+pub mod socket_file;
 pub mod tls;

@@ -156,6 +156,7 @@ mod tests {
         let from = SourceFacts {
             source: "203.0.113.9".parse().unwrap(),
             local: "198.51.100.1".parse().unwrap(),
+            user: None,
             account,
             reverse_name: ReverseName::None,
             never_route: None,

@@ -95,6 +95,15 @@ pub struct ListenerGrants {
     pub internal_addresses: Vec<IpAddr>,
     /// Domains in which the source's forward-confirmed reverse name suffices.
     pub reverse_domains: DomainSet,
+    /// Users of this machine, on a socket that tells who connects.
+    pub users: Vec<LocalUser>,
+}
+
+/// A user of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalUser {
+    pub uid: u32,
+    pub name: String,
 }
 
 impl Default for ListenerGrants {
@@ -105,6 +114,7 @@ impl Default for ListenerGrants {
             sources: Sources::nobody(),
             internal_addresses: Vec::new(),
             reverse_domains: DomainSet::new(),
+            users: Vec::new(),
         }
     }
 }
@@ -115,6 +125,8 @@ pub struct SourceFacts<'a> {
     pub source: IpAddr,
     /// The address of ours that the source connected to.
     pub local: IpAddr,
+    /// The user of this machine (uid) that the kernel says connected by a Unix socket.
+    pub user: Option<u32>,
     /// The account it authenticated as.
     pub account: Option<&'a str>,
     pub reverse_name: ReverseName<'a>,
@@ -225,9 +237,11 @@ fn prohibited(from: &SourceFacts<'_>, rule: &str, reason: &str) -> Decision<Acce
             let reason = format!("{reason}, and the source may never relay");
             Decision::refuse(refusal, rule, reason, Some(Reason::NeverRoute))
         }
-        // An account's own client that asks the wrong listener is a mistake, not a probe.
+        // An account's own client that asks the wrong listener is a mistake, not a probe; nor is a
+        // program of this machine one.
         None => {
-            let evidence = from.account.is_none().then_some(Reason::RelayProbe);
+            let stranger = from.account.is_none() && from.user.is_none();
+            let evidence = stranger.then_some(Reason::RelayProbe);
             Decision::refuse(refusal, rule, reason, evidence)
         }
     }
@@ -249,6 +263,12 @@ pub fn grant(from: &SourceFacts<'_>) -> Option<Grant> {
     if let Some(account) = from.account.filter(|_| grants.authenticated) {
         let who = format!("account {account}");
         return Some(Grant { rule: on("relay for authenticated".to_owned()), who });
+    }
+    if let Some(uid) = from.user {
+        // It has no address that a list could be about.
+        let user = grants.users.iter().find(|user| user.uid == uid)?;
+        let who = format!("user {}", user.name);
+        return Some(Grant { rule: on(format!("relay list {who}")), who });
     }
     if let Some(entry) = grants.sources.admits(source) {
         return Some(Grant { rule: on(format!("relay list {entry}")), who: source.to_string() });

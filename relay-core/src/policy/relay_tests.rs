@@ -25,6 +25,7 @@ impl World {
         SourceFacts {
             source: "203.0.113.9".parse().unwrap(),
             local: "198.51.100.1".parse().unwrap(),
+            user: None,
             account: None,
             reverse_name: ReverseName::None,
             never_route: None,
@@ -128,6 +129,27 @@ fn a_rejected_domain_is_refused_even_to_those_who_may_relay() {
     assert_eq!(decision.rule, "domain no.example (reject)");
 }
 
+/// Loopback stands in for the address that it has not, and no list of addresses is about it.
+#[test]
+fn a_local_user_relays_by_name_alone_and_never_proves_anything() {
+    let mut world = world();
+    let foreign = to("user", "foreign.example");
+    let from = |world: &World, uid| {
+        let source = "127.0.0.1".parse().unwrap();
+        let facts = SourceFacts { source, local: source, user: Some(uid), ..world.source() };
+        world.ask(facts, foreign)
+    };
+    world.grants.sources = Sources::everyone();
+    world.grants.internal_addresses = vec!["127.0.0.1".parse().unwrap()];
+    let refused = from(&world, 33);
+    assert_eq!((refused.refusal(), refused.evidence), (Some(&RELAYING_IS_PROHIBITED), None));
+    world.grants.users = vec![LocalUser { uid: 33, name: "www-data".to_owned() }];
+    let granted = from(&world, 33);
+    assert_eq!(granted.accepted(), Some(&Accepted::Granted));
+    assert_eq!(granted.rule, "relay list user www-data on listener mx");
+    assert!(from(&world, 34).refusal().is_some());
+}
+
 #[test]
 fn any_one_grant_suffices_and_names_itself() {
     let foreign = to("user", "foreign.example");
@@ -207,6 +229,7 @@ fn never_route_beats_every_grant_but_not_our_own_domains() {
         sources: Sources::everyone(),
         internal_addresses: vec!["198.51.100.1".parse().unwrap()],
         reverse_domains: DomainSet::from_patterns(["*.corp.example"]).unwrap(),
+        users: Vec::new(),
     };
     let from = SourceFacts {
         account: Some("alice"),

@@ -23,6 +23,8 @@ pub struct ReceivedField<'a> {
     pub verified_name: Option<&'a str>,
     /// Its address.
     pub source: IpAddr,
+    /// In place of name and address: the user of this machine (uid) that sent it by a Unix socket.
+    pub user: Option<u32>,
     /// For whom that host forwards it, where XFORWARD said so.
     pub forwarded: Option<&'a ClientFacts>,
     /// The name of this gateway.
@@ -43,9 +45,15 @@ pub struct ReceivedField<'a> {
 
 impl fmt::Display for ReceivedField<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.verified_name.map_or("unknown".into(), host);
-        let literal = Domain::Literal(self.source.to_canonical());
-        write!(f, "Received: from {} ({name} {literal})\r\n", host(&self.helo.name))?;
+        write!(f, "Received: from {} (", host(&self.helo.name))?;
+        match self.user {
+            Some(uid) => write!(f, "local user, uid {uid}")?,
+            None => {
+                let name = self.verified_name.map_or("unknown".into(), host);
+                write!(f, "{name} {}", Domain::Literal(self.source.to_canonical()))?;
+            }
+        }
+        f.write_str(")\r\n")?;
         if let Some(facts) = self.forwarded {
             let address = facts.address.as_ref().and_then(Told::known);
             let literal = address.map(|&address| format!(" {}", Domain::Literal(address)));
@@ -170,6 +178,7 @@ mod tests {
             helo: &helo,
             verified_name: Some("mail.client.example"),
             source: "192.0.2.7".parse().unwrap(),
+            user: None,
             forwarded: None,
             hostname: "mx.example",
             protocol: "ESMTPSA",
@@ -208,6 +217,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_local_user_only_the_uid_is_known() {
+        let helo = Helo { name: "list.example".to_owned(), extended: true };
+        let field = ReceivedField {
+            helo: &helo,
+            verified_name: None,
+            source: "127.0.0.1".parse().unwrap(),
+            user: Some(33),
+            forwarded: None,
+            hostname: "mx.example",
+            protocol: "LMTP",
+            tls: None,
+            account: None,
+            id: "4XyZ",
+            recipient: None,
+            at: at(0),
+        };
+        let expected = "Received: from list.example (local user, uid 33)\r\n\tby mx.example";
+        assert!(field.to_string().starts_with(expected), "{field}");
+    }
+
+    #[test]
     fn for_whom_it_was_forwarded_is_a_comment() {
         let helo = Helo { name: "filter.example".to_owned(), extended: true };
         let forwarded = ClientFacts {
@@ -220,6 +250,7 @@ mod tests {
             helo: &helo,
             verified_name: None,
             source: "10.0.0.3".parse().unwrap(),
+            user: None,
             forwarded: Some(&forwarded),
             hostname: "mx.example",
             protocol: "ESMTP",
@@ -243,6 +274,7 @@ mod tests {
                 helo: &helo,
                 verified_name: Some(&name),
                 source: "192.0.2.7".parse().unwrap(),
+                user: None,
                 forwarded: None,
             hostname: "mx.example",
                 protocol: "ESMTP",

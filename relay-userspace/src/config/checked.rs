@@ -19,6 +19,8 @@ pub struct Config {
     pub server: Server,
     pub filter: Filter,
     pub listeners: Vec<Listener>,
+    /// `None`: no program of this machine hands in mail by LMTP.
+    pub lmtp: Option<Lmtp>,
     pub tls: TlsFiles,
     pub domains: Vec<Domain>,
     pub relay: Relay,
@@ -147,6 +149,23 @@ pub struct Listener {
     pub xforward: Vec<IpNet>,
     /// The administrator wrote that an open relay is wanted.
     pub open_relay: bool,
+}
+
+/// Mail from programs on this machine, by LMTP over a Unix socket.
+#[derive(Debug, Clone)]
+pub struct Lmtp {
+    pub socket: PathBuf,
+    /// Permission bits of the socket.
+    pub mode: u32,
+    /// Group of the socket, by name.
+    pub group: Option<String>,
+    /// Users whose mail may go anywhere, by name.
+    pub relay_for_users: Vec<String>,
+}
+
+impl Lmtp {
+    /// What reasons, logs and the queue call it; no `[[listener]]` has this name beside it.
+    pub const NAME: &str = "lmtp";
 }
 
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) server: Server,
     pub(super) filter: Filter,
     pub(super) listener: Vec<Spanned<Listener>>,
+    pub(super) lmtp: Lmtp,
     pub(super) tls: Tls,
     pub(super) domain: Vec<Spanned<Domain>>,
     pub(super) relay: Relay,
@@ -81,6 +82,15 @@ pub(super) struct Listener {
     pub(super) xclient: Texts,
     pub(super) xforward: Texts,
     pub(super) open_relay: Text,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Lmtp {
+    pub(super) socket: Text,
+    pub(super) mode: Text,
+    pub(super) group: Text,
+    pub(super) relay_for_users: Texts,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -179,6 +179,26 @@ pub(super) fn absolute_path(text: &str) -> Parsed<std::path::PathBuf> {
     if path.is_absolute() { Ok(path) } else { Err("not an absolute path; begin it with /".into()) }
 }
 
+/// A path that fits into the address of a Unix socket (unix(7): 107 bytes).
+pub(super) fn socket_path(text: &str) -> Parsed<std::path::PathBuf> {
+    let path = absolute_path(text)?;
+    if text.ends_with('/') || text.contains('\0') {
+        return Err("not the path of a file; write for example /run/postern/lmtp.sock".into());
+    }
+    if text.len() > 107 {
+        return Err("longer than the 107 bytes that a socket's path may have; shorten it".into());
+    }
+    Ok(path)
+}
+
+/// Permission bits in octal digits, as chmod(1) takes them.
+pub(super) fn socket_mode(text: &str) -> Parsed<u32> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 && (3..=4).contains(&text.len()) => Ok(mode),
+        _ => Err("not the mode of a socket; write for example 0660".into()),
+    }
+}
+
 /// Part of file names and of counters' names, so nothing that means something there.
 pub(super) fn feed_name(text: &str) -> Parsed<String> {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

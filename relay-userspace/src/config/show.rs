@@ -16,6 +16,7 @@ pub fn show(config: &Config) -> Table {
     };
     section("server", server(&config.server));
     section("filter", filter(&config.filter));
+    section("lmtp", lmtp(config.lmtp.as_ref()));
     section("tls", tls(&config.tls));
     section("relay", relay(&config.relay));
     section("dns", dns(&config.dns));
@@ -219,6 +220,16 @@ fn listener(listener: &Listener) -> Fields {
         ("xclient", texts(&listener.xclient)),
         ("xforward", texts(&listener.xforward)),
         ("open_relay", text(open_relay)),
+    ]
+}
+
+fn lmtp(lmtp: Option<&Lmtp>) -> Fields {
+    let Some(lmtp) = lmtp else { return vec![("socket", text(""))] };
+    vec![
+        ("socket", text(lmtp.socket.display())),
+        ("mode", text(format_args!("{:04o}", lmtp.mode))),
+        ("group", text(lmtp.group.as_deref().unwrap_or_default())),
+        ("relay_for_users", texts(&lmtp.relay_for_users)),
     ]
 }
 

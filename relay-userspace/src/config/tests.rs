@@ -18,6 +18,11 @@ const EXAMPLE: &str = r#"
         proxy_protocol = ["10.0.0.5", "2001:db8::/120"]
         xclient = ["10.0.0.6"]
         xforward = ["10.0.0.7"]
+        [lmtp]
+        socket = "/run/postern/lmtp.sock"
+        mode = "0660"
+        group = "mail"
+        relay_for_users = ["list"]
         [[domain]]
         name = "*.Example.org"
         route = "inbound"
@@ -234,6 +239,15 @@ const WRONG: &[(&str, &[&str])] = &[
     (
         "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]\nxforward = [\"mx\"]",
         &["4:13", "listener.xforward", "mx"],
+    ),
+    ("[lmtp]\nsocket = \"lmtp.sock\"", &["2:10", "lmtp.socket", "begin it with /"]),
+    ("[lmtp]\nsocket = \"/run/\"", &["lmtp.socket", "not the path of a file"]),
+    ("[lmtp]\nsocket = \"/run/s\"\nmode = \"rw\"", &["3:8", "lmtp.mode", "rw", "0660"]),
+    ("[lmtp]\nsocket = \"/run/s\"\nmode = \"1777\"", &["lmtp.mode", "1777", "0660"]),
+    ("[lmtp]\nrelay_for_users = [\"list\"]", &["2:20", "lmtp.socket", "missing", "write it"]),
+    (
+        "[lmtp]\nsocket = \"/run/s\"\n[[listener]]\nname = \"lmtp\"\naddress = [\"[::]:25\"]",
+        &["4:8", "listener.name", "lmtp", "another name"],
     ),
     ("[limits]\nreserve = 101", &["2:11", "limits.reserve", "101", "50%"]),
     ("[limits]\npregreet_wait = \"2min\"", &["2:17", "limits.pregreet_wait", "2min", "0s"]),

@@ -4,10 +4,8 @@
 //! theirs is read. Everything is bounded: connections, header, body, and time for each.
 
 use std::convert::Infallible;
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,16 +17,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use nix::fcntl::{Flock, FlockArg};
-use socket2::{Domain, SockAddr, Socket, Type};
-use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::api::{Code, ErrorBody, Problem};
 use super::peer::{self, Access, Peer};
+use crate::socket_file::{self, BindError, SocketFile};
 
 const SOCKET_MODE: u32 = 0o660;
 const BACKLOG: i32 = 128;
@@ -71,64 +67,18 @@ impl Unending {
     }
 }
 
-/// Why a control socket cannot be opened.
-#[derive(Debug, Error)]
-pub enum BindError {
-    #[error("another postern is already serving {path}; stop it first")]
-    Running { path: PathBuf },
-    #[error("{path} exists and is no socket; move it away")]
-    NotASocket { path: PathBuf },
-    #[error("cannot open the control socket {path}: {source}")]
-    Io { path: PathBuf, source: io::Error },
-}
-
-/// An open control socket, not yet served. Its file goes when it is dropped.
+/// An open control socket, not yet served.
 #[derive(Debug)]
-pub struct ControlSocket {
-    listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
-    /// Held for as long as the socket is ours; a daemon that died holds none.
-    _lock: Flock<fs::File>,
-}
+pub struct ControlSocket(SocketFile);
 
 impl ControlSocket {
-    /// Opens the socket with mode 0660 for `group`. What a dead daemon left behind is replaced.
+    /// Opens the socket with mode 0660 for `group`.
     ///
     /// # Errors
-    /// A living daemon has it, something else is in the way, or the system refuses.
+    /// As [`SocketFile::bind`].
     pub fn bind(path: &Path, group: Option<u32>) -> Result<Self, BindError> {
-        let failed = |source| BindError::Io { path: path.to_owned(), source };
-        let lock_path = path.with_extension("lock");
-        let lock =
-            fs::File::options().create(true).append(true).open(&lock_path).map_err(failed)?;
-        let lock =
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(
-                |(_, errno)| match errno {
-                    nix::errno::Errno::EWOULDBLOCK => BindError::Running { path: path.to_owned() },
-                    errno => failed(errno.into()),
-                },
-            )?;
-        match fs::symlink_metadata(path) {
-            Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
-            Ok(_) => return Err(BindError::NotASocket { path: path.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let listener = Self::listen(path, group).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
-    }
-
-    /// Nobody can connect between `bind` and `listen`, so nobody sees another mode or group.
-    fn listen(path: &Path, group: Option<u32>) -> io::Result<std::os::unix::net::UnixListener> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        if let Some(group) = group {
-            std::os::unix::fs::chown(path, None, Some(group))?;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
+        let access = socket_file::Access { mode: SOCKET_MODE, group, backlog: BACKLOG };
+        SocketFile::bind(path, access).map(Self)
     }
 
     /// Serves until `shutdown` is ready; each request carries its [`Peer`] as an extension. Then
@@ -144,7 +94,7 @@ impl ControlSocket {
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
         // Opened without a runtime, since the relay opens it before it starts its threads.
-        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        let listener = self.0.serve()?;
         let router = router
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async { not_found() })
@@ -183,13 +133,6 @@ impl ControlSocket {
             tracing::warn!("control requests were cut off at shutdown");
         }
         Ok(())
-    }
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        // If it cannot be removed, the next start replaces it.
-        let _ = fs::remove_file(&self.path);
     }
 }
 

@@ -22,7 +22,8 @@ use super::tests::{ban_request, protected, request};
 use crate::control::api::*;
 use crate::control::client::{Client, ClientError};
 use crate::control::peer::Access;
-use crate::control::server::{BindError, ControlSocket, Limits};
+use crate::control::server::{ControlSocket, Limits};
+use crate::socket_file::BindError;
 
 struct Served {
     dir: tempfile::TempDir,

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::AsRawFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,17 +9,15 @@ use std::{
 use anyhow::Context;
 use nix::sys::socket::{MsgFlags, send};
 use relay_core::{prefix::canonical_ip, smtp::reply::Reply};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::timeout,
-};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Caller, Crowded, Ticket},
     connection,
+    door::{self, Door, Guest, Socket},
     listener::Bound,
+    local::Local,
     source::is_trusted,
     state::{Listener, Shared},
 };
@@ -28,36 +25,36 @@ use super::{
 /// How long sessions get to end in order.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
 
-/// Accepts on every bound address, each in a task of its own.
+/// Accepts on every bound address and on the local socket, each in a task of its own.
 pub(super) fn accept_all(
     shared: &Arc<Shared>,
     bound: Vec<Bound>,
+    local: Option<Local>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     for bound in bound {
-        let socket = TcpListener::from_std(bound.socket).context("serving a listener")?;
+        let door = TcpListener::from_std(bound.socket).context("serving a listener")?;
         let listener = Arc::clone(&shared.listeners[bound.listener]);
-        tasks.spawn(accept(Arc::clone(shared), listener, socket, stop.clone()));
+        tasks.spawn(accept(Arc::clone(shared), listener, Door::Network(door), stop.clone()));
+    }
+    if let (Some(local), Some(listener)) = (local, &shared.local) {
+        let socket = local.socket.serve().context("serving lmtp.socket")?;
+        let door = Door::Local { socket, file: local.socket };
+        tasks.spawn(accept(Arc::clone(shared), Arc::clone(listener), door, stop.clone()));
     }
     Ok(tasks)
 }
 
 /// Takes connections until told to stop, then waits for their sessions.
-async fn accept(
-    shared: Arc<Shared>,
-    listener: Arc<Listener>,
-    socket: TcpListener,
-    stop: CancellationToken,
-) {
+async fn accept(shared: Arc<Shared>, listener: Arc<Listener>, door: Door, stop: CancellationToken) {
     let mut sessions = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            accepted = socket.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    session(&shared, &listener, stream, peer, &stop, &mut sessions);
-                }
+            accepted = door.accept() => match accepted {
+                Ok(Some(guest)) => session(&shared, &listener, guest, &stop, &mut sessions),
+                Ok(None) => {}
                 Err(error) => {
                     // Out of descriptors, most likely: they come back as sessions end.
                     if let Some(left_out) = shared.lines.accept.permit(Instant::now()) {
@@ -70,7 +67,7 @@ async fn accept(
             Some(ended) = sessions.join_next() => report(&shared, ended),
         }
     }
-    drop(socket);
+    drop(door);
     while let Some(ended) = sessions.join_next().await {
         report(&shared, ended);
     }
@@ -87,19 +84,13 @@ fn report(shared: &Shared, ended: Result<(), tokio::task::JoinError>) {
 fn session(
     shared: &Arc<Shared>,
     listener: &Arc<Listener>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    guest: Guest,
     stop: &CancellationToken,
     sessions: &mut JoinSet<()>,
 ) {
-    let local = match stream.local_addr() {
-        Ok(local) => local,
-        Err(error) => {
-            tracing::debug!(source = %peer.ip(), %error, "gone before it was served");
-            return;
-        }
-    };
+    let Guest { stream, peer, local, user } = guest;
     let caller = match listener.proxies.lookup(canonical_ip(peer.ip())) {
+        _ if user.is_some() => Caller::Known,
         Some(_) => Caller::Ours,
         None => shared.known.caller(listener, peer.ip()),
     };
@@ -107,7 +98,7 @@ fn session(
     match shared.admission.admit(peer.ip(), caller) {
         Ok(ticket) => {
             sessions.spawn(async move {
-                let arrival = Arrival { stream, peer, local, ticket };
+                let arrival = Arrival { stream, peer, local, user, ticket };
                 connection::serve(shared, listener, arrival, stop).await;
             });
         }
@@ -124,7 +115,7 @@ fn session(
                 };
                 match admitted {
                     Ok(ticket) => {
-                        let arrival = Arrival { stream, peer, local, ticket };
+                        let arrival = Arrival { stream, peer, local, user, ticket };
                         connection::serve(shared, listener, arrival, stop).await;
                     }
                     Err(crowded) => turn_away(&shared, &listener, &stream, peer.ip(), crowded),
@@ -159,9 +150,11 @@ pub(super) async fn pass_on(
 /// A connection that has its place.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub stream: TcpStream,
+    pub stream: Socket,
     pub peer: SocketAddr,
     pub local: SocketAddr,
+    /// Of this machine, by a Unix socket (uid).
+    pub user: Option<u32>,
     pub ticket: Ticket,
 }
 
@@ -169,7 +162,7 @@ pub(super) struct Arrival {
 pub(super) fn turn_away(
     shared: &Shared,
     listener: &Listener,
-    stream: &TcpStream,
+    stream: &Socket,
     source: IpAddr,
     crowded: Crowded,
 ) {
@@ -177,7 +170,8 @@ pub(super) fn turn_away(
     // Straight to the kernel: of a new connection the runtime may not know yet that it can be
     // written to. Where TLS is due, nobody could read it.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let told = !listener.implicit_tls && send(stream.as_raw_fd(), reply.as_bytes(), flags).is_ok();
+    let told =
+        !listener.implicit_tls && send(door::descriptor(stream), reply.as_bytes(), flags).is_ok();
     if let Some(left_out) = shared.lines.turned_away.permit(Instant::now()) {
         let listener = &listener.name;
         tracing::info!(%source, listener, ?crowded, told, left_out, "turned away");

@@ -20,7 +20,6 @@ use relay_core::smtp::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    net::TcpStream,
     time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -29,6 +28,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 use self::{answers::Answers, reading::read_once};
 use super::{
     accepting::Arrival,
+    door::Socket,
     questions::Questions,
     source::Source,
     state::{Listener, Shared},
@@ -43,8 +43,8 @@ const WRITE_BYTES_KEPT: usize = 1024;
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 
-type Tls = Box<TlsStream<TcpStream>>;
-type Stream = Either<TcpStream, Tls>;
+type Tls = Box<TlsStream<Socket>>;
+type Stream = Either<Socket, Tls>;
 
 /// Serves one client to the end of its connection.
 pub(super) async fn serve(
@@ -54,7 +54,9 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     // Replies are gathered here already; waiting for more to send would only delay them.
-    if let Err(error) = arrival.stream.set_nodelay(true) {
+    if let Either::Left(stream) = &arrival.stream
+        && let Err(error) = stream.set_nodelay(true)
+    {
         tracing::debug!(source = %arrival.peer.ip(), %error, "setting TCP_NODELAY");
     }
     let named = tokio::select! {
@@ -62,11 +64,13 @@ pub(super) async fn serve(
         () = stop.cancelled() => None,
     };
     let Some((arrival, named)) = named else { return };
-    let Arrival { stream, peer, local, ticket } = arrival;
+    let Arrival { stream, peer, local, user, ticket } = arrival;
     shared.counters.connections.add();
     let mut source = Source::new(&shared, &listener, peer, local);
-    source.named = named;
-    tracing::info!(source = %source.address, port = peer.port(), listener = listener.name, "connect");
+    (source.named, source.user) = (named, user);
+    tracing::info!(
+        source = %source.address, port = peer.port(), uid = user, listener = listener.name, "connect"
+    );
     let started = Instant::now();
     let questions = Questions::new(shared, Arc::clone(&listener), source, ticket);
     let begun = if listener.implicit_tls {
@@ -243,7 +247,7 @@ impl<A: Answers> Connection<A> {
 }
 
 /// The server's part of a TLS handshake, counted however it ends.
-async fn handshake(who: &impl Answers, stream: TcpStream) -> io::Result<(Tls, TlsInfo)> {
+async fn handshake(who: &impl Answers, stream: Socket) -> io::Result<(Tls, TlsInfo)> {
     let accepted = TlsAcceptor::from(Arc::clone(who.tls())).accept(stream);
     // Apart from the session's task, which outlives it by far.
     let handshake = Box::pin(timeout(HANDSHAKE_WITHIN, accepted)).await;

@@ -85,14 +85,14 @@ async fn status(State(shared): Relay) -> Answered<RelayStatus> {
         notices.push(format!("{} recipients could be neither reached nor reported", queue.badmail));
     }
     let mut listeners = Vec::new();
-    for listener in &shared.listeners {
-        for address in &listener.addresses {
-            listeners.push(ListenerStatus {
-                name: listener.name.clone(),
-                address: address.to_string(),
-                relays: listener.relays.clone(),
-            });
-        }
+    for listener in shared.listeners.iter().chain(&shared.local) {
+        let addresses = listener.addresses.iter().map(ToString::to_string);
+        let socket = listener.socket.iter().map(|path| path.display().to_string());
+        listeners.extend(addresses.chain(socket).map(|address| ListenerStatus {
+            name: listener.name.clone(),
+            address,
+            relays: listener.relays.clone(),
+        }));
     }
     let edge_reachable = shared.edge.get::<EdgeStatus>("/v1/status").await.is_ok();
     Ok(Json(RelayStatus {

@@ -47,12 +47,15 @@ impl Questions {
             // Whether there are fields in UTF-8, the header section will tell.
             options: MailOptions { utf8: false, ..envelope.options.clone() },
             binary: envelope.body == BodyType::BinaryMime,
-            source: Some(self.source.address),
+            source: self.source.user.is_none().then_some(self.source.address),
             account: envelope.account.clone(),
             helo: envelope.helo.name.clone(),
             listener: self.listener.name.clone(),
         })?;
-        let reverse = self.source.reverse(&self.shared.resolver).await;
+        let reverse = match self.source.user {
+            Some(_) => Reverse::None,
+            None => self.source.reverse(&self.shared.resolver).await,
+        };
         let received = ReceivedField {
             helo: &envelope.helo,
             verified_name: match &reverse {
@@ -60,6 +63,7 @@ impl Questions {
                 _ => None,
             },
             source: self.source.address,
+            user: self.source.user,
             forwarded,
             hostname: &self.shared.hostname,
             protocol: envelope.protocol(),

@@ -75,7 +75,8 @@ impl Questions {
     /// Instead of the banner: a reply for a source that is denied, where no kernel program has
     /// kept it out (C7): there is none, or it has seen a balancer's address alone.
     pub async fn at_connect(&mut self) -> Option<Reply> {
-        if !self.shared.filter_here && !self.source.named {
+        let seen_by_kernel = !self.shared.filter_here && !self.source.named;
+        if seen_by_kernel || self.source.user.is_some() {
             return None;
         }
         if !self.source.is_denied(&self.shared).await {
@@ -140,9 +141,13 @@ impl Questions {
         let from = SourceFacts {
             source: self.source.address,
             local: self.source.local,
+            user: self.source.user,
             account: session.account(),
             reverse_name: reverse.for_policy(),
-            never_route: shared.never_route.lookup(self.source.address),
+            never_route: match self.source.user {
+                Some(_) => None,
+                None => shared.never_route.lookup(self.source.address),
+            },
             grants: &self.listener.grants,
         };
         let view = view(&rcpt.forward_path);
@@ -190,8 +195,10 @@ impl Questions {
                     Route::Inbound => counters.recipients_inbound.add(),
                     Route::Relay => counters.recipients_relayed.add(),
                 }
-                // For the Received field, which is due at DATA.
-                self.source.ask_reverse(&self.shared.resolver);
+                if self.source.user.is_none() {
+                    // For the Received field, which is due at DATA.
+                    self.source.ask_reverse(&self.shared.resolver);
+                }
                 self.recipients.push(NewRecipient {
                     address: self.address_of(&rcpt.forward_path),
                     options: rcpt.options.clone(),

@@ -26,6 +26,7 @@ use super::{
     descriptors, feeds,
     known::Known,
     listener::{self, Bound},
+    local::Local,
     never_route::NeverRoute,
     outbound,
     privileges::Identity,
@@ -57,6 +58,7 @@ const EDGE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// What was opened while the relay still was root.
 struct Opened {
     listeners: Vec<Bound>,
+    local: Option<Local>,
     control: ControlSocket,
     tls: ServerTls,
     smart_host_password: Option<String>,
@@ -91,6 +93,7 @@ fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::R
     identity.own_folder(&files.tls)?;
     identity.own_folder(&files.feeds)?;
     let listeners = listener::bind_all(&config.listeners)?;
+    let local = config.lmtp.as_ref().map(Local::open).transpose()?;
     let control = ControlSocket::bind(&config.server.relay_socket(), Some(identity.gid.as_raw()))?;
     let tls = match &config.tls.files {
         Some((certificate, key)) => {
@@ -102,7 +105,8 @@ fn open_as_root(config: &Config, files: &Files, identity: Identity) -> anyhow::R
         Some((_, file)) => Some(read_password(file)?),
         None => None,
     };
-    Ok(Opened { listeners, control, tls, smart_host_password, starter: notify::Starter::reach() })
+    let starter = notify::Starter::reach();
+    Ok(Opened { listeners, local, control, tls, smart_host_password, starter })
 }
 
 fn read_password(file: &Path) -> anyhow::Result<String> {
@@ -125,7 +129,8 @@ async fn run(
 ) -> anyhow::Result<()> {
     let mut stop_signals = StopSignals::new()?;
     let stop = CancellationToken::new();
-    let (shared, orders) = share(config, files, &opened.listeners, &opened.tls)?;
+    let (shared, orders) =
+        share(config, files, (&opened.listeners, opened.local.as_ref()), &opened.tls)?;
     let delivery =
         outbound::settings(config, &shared, &opened.listeners, opened.smart_host_password)?;
     let mut tasks = JoinSet::new();
@@ -151,7 +156,7 @@ async fn run(
             tracing::error!(%error, "the control socket cannot be served");
         }
     });
-    let sessions = accepting::accept_all(&shared, opened.listeners, &stop)?;
+    let sessions = accepting::accept_all(&shared, opened.listeners, opened.local, &stop)?;
     opened.starter.ready();
     tracing::info!(hostname = shared.hostname, "relay ready");
     stop_signals.recv().await;
@@ -177,7 +182,7 @@ pub(super) type Orders = mpsc::Receiver<relay_core::ban::order::BanOrder>;
 pub(super) fn share(
     config: &Config,
     files: &Files,
-    bound: &[Bound],
+    (bound, local): (&[Bound], Option<&Local>),
     tls: &ServerTls,
 ) -> anyhow::Result<(Arc<Shared>, Orders)> {
     let counters = Arc::new(Counters::default());
@@ -208,6 +213,7 @@ pub(super) fn share(
         hostname: config.server.hostname.clone(),
         started: SystemTime::now(),
         listeners: listeners.collect(),
+        local: local.map(|local| Arc::new(Listener::local(config, local))),
         domains,
         postmaster,
         never_route: NeverRoute::open(&files.never_route, &config.relay.never_route)?,

@@ -32,6 +32,8 @@ pub struct Source {
     pub port: u16,
     /// A balancer or an XCLIENT named it: the kernel has not seen its address.
     pub named: bool,
+    /// Of this machine, by a Unix socket (uid): then its address only stands in for one.
+    pub user: Option<u32>,
     reverse: Lookup<Reverse>,
     listed_by: Lookup<Vec<ListedBy>>,
     standing: Option<Standing>,
@@ -99,6 +101,7 @@ impl Source {
             local: canonical_ip(local.ip()),
             port: local.port(),
             named: false,
+            user: None,
             reverse: Lookup::NotAsked,
             listed_by,
             standing: None,

@@ -22,8 +22,8 @@ use relay_core::{
 use tokio::sync::Semaphore;
 
 use super::{
-    admission::Admission, bans::Bans, counters::Counters, known::Known, never_route::NeverRoute,
-    sparing::Sparing,
+    admission::Admission, bans::Bans, counters::Counters, known::Known, local::Local,
+    never_route::NeverRoute, sparing::Sparing,
 };
 use crate::{
     auth::Accounts,
@@ -39,6 +39,8 @@ pub struct Shared {
     pub hostname: String,
     pub started: SystemTime,
     pub listeners: Vec<Arc<Listener>>,
+    /// For programs of this machine.
+    pub local: Option<Arc<Listener>>,
     pub domains: DomainTable,
     /// Whither mail for `<postmaster>` without a domain goes (RFC 5321, section 4.5.1).
     pub postmaster: Option<String>,
@@ -82,6 +84,8 @@ pub struct Lines {
 pub struct Listener {
     pub name: String,
     pub addresses: Vec<SocketAddr>,
+    /// In place of addresses: a Unix socket, by which LMTP comes from this machine alone.
+    pub socket: Option<PathBuf>,
     pub session: Arc<SessionSettings>,
     pub grants: ListenerGrants,
     pub ask_dnsbl: bool,
@@ -101,6 +105,7 @@ impl Listener {
         Self {
             name: listener.name.clone(),
             addresses: bound,
+            socket: None,
             session: Arc::new(session_settings(config, listener)),
             grants: grants(listener),
             ask_dnsbl: listener.dnsbl,
@@ -111,7 +116,41 @@ impl Listener {
             relays: relays(listener),
         }
     }
+
+    /// The one that programs of this machine come to.
+    pub fn local(config: &Config, local: &Local) -> Self {
+        let settings = SessionSettings {
+            lmtp: true,
+            // What they write may lack what a mail client's would.
+            submission: true,
+            ..common_settings(config)
+        };
+        let names: Vec<&str> = local.users.iter().map(|user| user.name.as_str()).collect();
+        Self {
+            name: config::Lmtp::NAME.to_owned(),
+            addresses: Vec::new(),
+            socket: Some(local.socket.path().to_owned()),
+            session: Arc::new(settings),
+            grants: ListenerGrants {
+                listener: config::Lmtp::NAME.to_owned(),
+                users: local.users.clone(),
+                ..ListenerGrants::default()
+            },
+            ask_dnsbl: false,
+            proxies: PrefixSet::new(),
+            xclient: PrefixSet::new(),
+            xforward: PrefixSet::new(),
+            implicit_tls: false,
+            relays: match &names[..] {
+                [] => NOTHING.to_owned(),
+                names => format!("for local users {}", names.join(", ")),
+            },
+        }
+    }
 }
+
+/// What a listener without grants relays.
+const NOTHING: &str = "nothing";
 
 fn prefixes(list: &[IpNet]) -> PrefixSet<()> {
     list.iter().map(|&net| (net, ())).collect()
@@ -141,13 +180,11 @@ pub fn relays(config: &config::Listener) -> String {
         let sources: Vec<String> = config.relay_for.iter().map(ToString::to_string).collect();
         grants.push(format!("for {}", sources.join(", ")));
     }
-    if grants.is_empty() { "nothing".to_owned() } else { grants.join(" and ") }
+    if grants.is_empty() { NOTHING.to_owned() } else { grants.join(" and ") }
 }
 
 fn session_settings(config: &Config, listener: &config::Listener) -> SessionSettings {
-    let (limits, smtp) = (&config.limits, &config.smtp);
     SessionSettings {
-        hostname: config.server.hostname.clone(),
         tls: match listener.tls {
             ListenerTls::Off => TlsMode::Off,
             ListenerTls::Offer => TlsMode::Offer,
@@ -158,6 +195,18 @@ fn session_settings(config: &Config, listener: &config::Listener) -> SessionSett
             Offer::Offer => AuthMode::Offer,
             Offer::Require => AuthMode::Require,
         },
+        submission: listener.auth == Offer::Require,
+        ..common_settings(config)
+    }
+}
+
+/// What holds on every listener alike: no TLS, no AUTH.
+fn common_settings(config: &Config) -> SessionSettings {
+    let (limits, smtp) = (&config.limits, &config.smtp);
+    SessionSettings {
+        hostname: config.server.hostname.clone(),
+        tls: TlsMode::Off,
+        auth: AuthMode::Off,
         message_size_max: limits.message_size_bytes,
         recipients_max: limits.recipients,
         messages_max: limits.messages,
@@ -180,7 +229,7 @@ fn session_settings(config: &Config, listener: &config::Listener) -> SessionSett
         require_tls: config.relay.smart_host_tls == OutboundTls::Verify
             && config.relay.smart_host.is_some(),
         lmtp: false,
-        submission: listener.auth == Offer::Require,
+        submission: false,
         command_timeout: limits.command_timeout,
         data_timeout: limits.data_timeout,
         session_timeout: limits.session_timeout,

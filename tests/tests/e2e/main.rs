@@ -16,6 +16,7 @@ mod guarding;
 mod interfaces;
 mod learning;
 mod loading;
+mod local;
 mod mail;
 mod relaying;
 mod running;

@@ -6,6 +6,7 @@
 mod feed;
 mod host;
 mod limits;
+mod lmtp;
 mod mail;
 mod smtp;
 
@@ -146,6 +147,7 @@ impl Check<'_> {
         let server = self.server(&file.server);
         let filter = self.filter(&file.filter);
         let listeners = self.listeners(&file.listener);
+        let lmtp = self.lmtp(&file.lmtp, &file.listener);
         let tls = self.tls(&file.tls);
         let domains = self.domains(&file.domain);
         let relay = self.relay(&file.relay);
@@ -161,6 +163,7 @@ impl Check<'_> {
             server: server?,
             filter: filter?,
             listeners: listeners?,
+            lmtp: lmtp?,
             tls: tls?,
             domains: domains?,
             relay: relay?,

@@ -11,10 +11,11 @@ use relay_core::{
     proxy::{self, Header, ProxyError, Step},
 };
 use thiserror::Error;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, time::timeout};
 
 use crate::relay::{
     accepting::{self, Arrival},
+    door::Socket,
     state::{Listener, Shared},
 };
 
@@ -73,7 +74,7 @@ pub(super) async fn source(
 
 /// Reads the header and not an octet more; the addresses that the balancer names, as (client, where
 /// it connected to). `None`: it speaks for itself.
-async fn named(stream: &mut TcpStream) -> Result<Option<(SocketAddr, SocketAddr)>, Unnamed> {
+async fn named(stream: &mut Socket) -> Result<Option<(SocketAddr, SocketAddr)>, Unnamed> {
     let header = timeout(HEADER_WITHIN, read(stream)).await.map_err(|_| Unnamed::Late)??;
     Ok(match header {
         Header::Local => None,
@@ -81,7 +82,7 @@ async fn named(stream: &mut TcpStream) -> Result<Option<(SocketAddr, SocketAddr)
     })
 }
 
-async fn read(stream: &mut TcpStream) -> Result<Header, Unnamed> {
+async fn read(stream: &mut Socket) -> Result<Header, Unnamed> {
     let mut bytes = Vec::new();
     loop {
         match proxy::read(&bytes)? {

@@ -103,6 +103,7 @@ fn relaying(
     let from = SourceFacts {
         source,
         local: listener.addresses.first().map_or(source, |address| address.ip()),
+        user: None,
         account: None,
         reverse_name: match reverse {
             Reverse::Verified(_) => reverse.for_policy(),

@@ -75,8 +75,9 @@ impl Questions {
     /// refused once and never come back, and the question costs more than all the rest.
     pub(super) async fn evidence(&mut self, reason: Reason, rule: String, detail: String) -> bool {
         let shared = Arc::clone(&self.shared);
-        // Nor against a host of our own that others come through: all of them would be banned.
-        if shared.known.is_upstream(self.source.address) {
+        // Nor against a host of our own that others come through: all of them would be banned. And a
+        // program of this machine has no address.
+        if self.source.user.is_some() || shared.known.is_upstream(self.source.address) {
             return false;
         }
         let evidence = Evidence { source: self.source.address, reason, rule, detail };

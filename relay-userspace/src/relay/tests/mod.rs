@@ -5,6 +5,7 @@ mod crowds;
 mod evidence;
 mod implicit_tls;
 mod lists;
+mod local;
 mod memory;
 mod pregreet;
 mod proxy;
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     accepting,
     listener::{self, Bound},
+    local::Local,
     serve::{self, Orders},
     state::{Files, Shared},
 };
@@ -66,6 +68,7 @@ struct Gateway {
     /// Of each listener, in the configuration's order.
     addresses: Vec<SocketAddr>,
     bound: Vec<Bound>,
+    local: Option<Local>,
     sessions: JoinSet<()>,
     stop: CancellationToken,
     _orders: Orders,
@@ -76,19 +79,23 @@ impl Gateway {
     /// Binds, and serves nobody yet.
     fn bind(extra: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let text = CONFIG.replace("{folder}", &folder.path().display().to_string()) + extra;
+        let text =
+            (CONFIG.to_owned() + extra).replace("{folder}", &folder.path().display().to_string());
         let config = config::parse(Path::new("test.toml"), &text).unwrap();
         let files = Files::of(&config);
         for path in [&files.queue, &files.tls, &config.server.run_dir] {
             fs::create_dir_all(path).unwrap();
         }
         let bound = listener::bind_all(&config.listeners).unwrap();
+        let local = config.lmtp.as_ref().map(|lmtp| Local::open(lmtp).unwrap());
         let tls = tls::load_or_make(&files.tls, &config.server.hostname, SystemTime::now());
-        let (shared, orders) = serve::share(&config, &files, &bound, &tls.unwrap()).unwrap();
+        let doors = (&bound[..], local.as_ref());
+        let (shared, orders) = serve::share(&config, &files, doors, &tls.unwrap()).unwrap();
         Self {
             shared,
             addresses: bound.iter().map(|bound| bound.address).collect(),
             bound,
+            local,
             sessions: JoinSet::new(),
             stop: CancellationToken::new(),
             _orders: orders,
@@ -98,7 +105,8 @@ impl Gateway {
 
     fn serve(&mut self) {
         let bound = std::mem::take(&mut self.bound);
-        self.sessions = accepting::accept_all(&self.shared, bound, &self.stop).unwrap();
+        let local = self.local.take();
+        self.sessions = accepting::accept_all(&self.shared, bound, local, &self.stop).unwrap();
     }
 
     fn start(extra: &str) -> Self {

@@ -89,6 +89,7 @@ impl Run {
         let server = tokio::spawn(async move {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
+            let stream = Socket::Left(stream);
             let (stream, tls) = if inside_tls {
                 let (stream, info) = handshake(&questions, stream).await?;
                 (Either::Right(stream), Some(info))
