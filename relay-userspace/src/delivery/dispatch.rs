@@ -6,7 +6,7 @@
 
 use super::lane::{self, Claim, Context, Job, Lane};
 use super::settings::{DeliverySettings, Destination};
-use crate::queue::{DueCursor, DueRecipient, QueueId, Spool};
+use crate::queue::{DueCursor, DueRecipient, QueueId, Rest, Spool};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -45,8 +45,8 @@ struct Dispatcher {
     refilling: Option<Destination>,
     /// The farthest place any scan has seen.
     reached: DueCursor,
-    /// The time of the latest scan that came to the end: what became due since is not yet found.
-    scanned: SystemTime,
+    /// When the clock alone makes a recipient due that the latest scan to the end could not find yet.
+    due_next: tokio::time::Instant,
     /// The first recipient that was due again while the claim on it was not yet given back.
     due_again: Option<DueCursor>,
 }
@@ -71,7 +71,7 @@ pub(super) async fn run(spool: Spool, settings: DeliverySettings, shutdown: Canc
         position: Some(DueCursor::START),
         refilling: None,
         reached: DueCursor::START,
-        scanned: SystemTime::UNIX_EPOCH,
+        due_next: tokio::time::Instant::now(),
         due_again: None,
     };
     dispatcher.run().await;
@@ -98,7 +98,7 @@ impl Dispatcher {
                 continue;
             }
             self.open_links();
-            let wake = self.next_wake().await.min(swept + SWEEP);
+            let wake = self.due_next.min(swept + SWEEP);
             tokio::select! {
                 () = context.shutdown.cancelled() => {}
                 () = context.spool.due_changed() => {
@@ -126,18 +126,6 @@ impl Dispatcher {
 
     async fn pause(&self, length: Duration) {
         let _ = timeout(length, self.context.shutdown.cancelled()).await;
-    }
-
-    /// When the next recipient becomes due by the clock.
-    async fn next_wake(&self) -> tokio::time::Instant {
-        let wait = match self.context.spool.next_due(self.scanned).await {
-            // A millisecond more: due times are cut to milliseconds.
-            Ok(Some(due)) => {
-                due.duration_since(SystemTime::now()).unwrap_or_default() + Duration::from_millis(1)
-            }
-            Ok(None) | Err(_) => SWEEP,
-        };
-        tokio::time::Instant::now() + wait.min(SWEEP)
     }
 
     /// New recipients may be due: they stand at the end of what is due, give or take the margin.
@@ -186,10 +174,18 @@ impl Dispatcher {
     /// it is: a recipient that was done meanwhile is still claimed, and not taken for a new one.
     async fn read_page(&mut self, from: DueCursor) -> Result<(), crate::queue::StoreError> {
         let now = SystemTime::now();
-        let (page, next) = self.context.spool.due(now, from, PAGE).await?;
-        if next.is_none() {
-            self.scanned = now;
-        }
+        let (page, rest) = self.context.spool.due(now, from, PAGE).await?;
+        let next = match rest {
+            Rest::More(next) => Some(next),
+            Rest::Until(due) => {
+                // A millisecond more: due times are cut to milliseconds.
+                let wait = due.map_or(SWEEP, |due| {
+                    due.duration_since(now).unwrap_or_default() + Duration::from_millis(1)
+                });
+                self.due_next = tokio::time::Instant::now() + wait.min(SWEEP);
+                None
+            }
+        };
         if let Some(last) = page.last() {
             self.reached = self.reached.max(DueCursor::after(last));
         }

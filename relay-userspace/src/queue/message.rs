@@ -83,6 +83,21 @@ pub struct DueRecipient {
     pub due: SystemTime,
 }
 
+/// What comes after a page of what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// More, behind this place.
+    More(DueCursor),
+    /// Nothing before this time; `None`: nothing waits for a time.
+    Until(Option<SystemTime>),
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::Until(None)
+    }
+}
+
 /// Where a scan of the due recipients stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueCursor {

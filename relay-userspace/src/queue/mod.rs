@@ -27,7 +27,7 @@ pub use list::{Filter, MessageDetail, MessageSummary, QueueStats, RecipientDetai
 pub(crate) use message::domain_of;
 pub use message::{
     Attempt, Bounce, Deferral, DueCursor, DueRecipient, Failure, LoadedMessage, NewMessage,
-    NewRecipient, Route, SenderReport,
+    NewRecipient, Rest, Route, SenderReport,
 };
 pub use spool::{Spool, SpoolSettings};
 

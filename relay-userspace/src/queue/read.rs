@@ -1,7 +1,7 @@
 //! The reading side: what is due, and a message for delivery.
 
 use super::body::{self, BodyFolders, Checksum, Content};
-use super::message::{DueCursor, DueRecipient, LoadedMessage, Route, from_ms, to_ms};
+use super::message::{DueCursor, DueRecipient, LoadedMessage, Rest, Route, from_ms, to_ms};
 use super::schema::NEVER;
 use super::{QueueId, StoreError};
 use relay_core::smtp::options::{MailOptions, Notify, OriginalRecipient, RcptOptions, Returned};
@@ -14,8 +14,7 @@ pub(super) type Reader = Connection;
 #[derive(Debug, Default)]
 pub(super) struct DuePage {
     pub(super) recipients: Vec<DueRecipient>,
-    /// Where to go on; `None` at the end.
-    pub(super) next: Option<DueCursor>,
+    pub(super) rest: Rest,
     /// Messages with a row here that cannot be read.
     pub(super) damaged: Vec<(QueueId, String)>,
 }
@@ -54,7 +53,10 @@ pub(super) fn due(
             Err(other) => return Err(other),
         }
     }
-    page.next = last.filter(|_| read == limit);
+    page.rest = match last.filter(|_| read == limit) {
+        Some(last) => Rest::More(last),
+        None => Rest::Until(next_due(reader, now)?),
+    };
     Ok(page)
 }
 
@@ -82,7 +84,7 @@ fn recipient_options(row: &Row<'_>) -> rusqlite::Result<RcptOptions> {
     })
 }
 
-pub(super) fn next_due(reader: &Reader, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {
+fn next_due(reader: &Reader, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {
     let mut statement = reader
         .prepare_cached("SELECT min(due_ms) FROM recipients WHERE due_ms > ?1 AND due_ms < ?2")?;
     let ms: Option<i64> = statement.query_row([to_ms(now), NEVER], |row| row.get(0))?;

@@ -1,7 +1,7 @@
 //! The database's layout, and how connections to it are opened.
 
 use super::StoreError;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 
 fn harden(connection: &Connection) -> Result<(), StoreError> {
     connection.set_prepared_statement_cache_capacity(64);
+    // Else every statement with a range is compiled anew for each value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "trusted_schema", "OFF")?;
     connection.pragma_update(None, "cell_size_check", "ON")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -3,7 +3,7 @@
 use super::accept::MessageWriter;
 use super::body::BodyFolders;
 use super::list::{Filter, MessageDetail, MessageSummary, QueueStats};
-use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, to_ms};
+use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, Rest, to_ms};
 use super::opening::Opened;
 use super::read::{self, Reader};
 use super::writer::{Change, Request};
@@ -164,23 +164,18 @@ impl Spool {
     }
 
     /// Recipients due at `now` behind `cursor`, at most `limit`, in order of their due time; and
-    /// where to go on, or `None` at the end. Messages with damaged recipients are put aside.
+    /// what comes then. Messages with damaged recipients are put aside.
     pub async fn due(
         &self,
         now: SystemTime,
         cursor: DueCursor,
         limit: usize,
-    ) -> Result<(Vec<DueRecipient>, Option<DueCursor>), StoreError> {
+    ) -> Result<(Vec<DueRecipient>, Rest), StoreError> {
         let page = self.read(move |reader| read::due(reader, now, cursor, limit)).await?;
         for (id, reason) in page.damaged {
             self.put_aside(id, reason).await?;
         }
-        Ok((page.recipients, page.next))
-    }
-
-    /// When the next recipient after `now` becomes due.
-    pub async fn next_due(&self, now: SystemTime) -> Result<Option<SystemTime>, StoreError> {
-        self.read(move |reader| read::next_due(reader, now)).await
+        Ok((page.recipients, page.rest))
     }
 
     /// Reads a message for delivery; `None` when it is not in the queue any more, or is damaged and

@@ -143,7 +143,8 @@ async fn recipients_leave_one_by_one_and_the_message_with_the_last() {
     let outcome = Attempt { delivered: vec![0], deferred: vec![deferral], ..attempt(id) };
     spool.record(outcome).await.unwrap();
     assert_eq!(due(&spool).await, [(id, 2)]);
-    let next = spool.next_due(SystemTime::now()).await.unwrap().unwrap();
+    let (_, rest) = spool.due(SystemTime::now(), DueCursor::START, 10).await.unwrap();
+    let Rest::Until(Some(next)) = rest else { panic!("{rest:?}") };
     assert!(later.duration_since(next).unwrap() < Duration::from_millis(1));
     let detail = spool.show(id).await.unwrap().unwrap();
     assert_eq!(detail.recipients[0].error.as_deref(), Some("451 later"));
@@ -234,9 +235,15 @@ async fn the_due_are_paged_in_order() {
     }
     let (mut seen, mut cursor) = (Vec::new(), Some(DueCursor::START));
     while let Some(from) = cursor {
-        let (page, next) = spool.due(SystemTime::now(), from, 4).await.unwrap();
+        let (page, rest) = spool.due(SystemTime::now(), from, 4).await.unwrap();
         seen.extend(page.iter().map(|due| (due.message, due.ordinal)));
-        cursor = next;
+        cursor = match rest {
+            Rest::More(next) => Some(next),
+            Rest::Until(time) => {
+                assert_eq!(time, None);
+                None
+            }
+        };
     }
     assert_eq!(seen, due(&spool).await);
     assert_eq!(seen.len(), 14);
