@@ -63,6 +63,11 @@ pub enum ProxyError {
     Source,
 }
 
+/// Whether these octets are the beginning of a header, of either version.
+pub fn is_header(bytes: &[u8]) -> bool {
+    bytes.starts_with(SIGNATURE) || bytes.starts_with(V1_BEGIN)
+}
+
 /// Reads a header, of which `bytes` have come: no more than earlier answers asked for.
 ///
 /// # Errors

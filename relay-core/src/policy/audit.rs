@@ -57,13 +57,18 @@ pub enum Finding {
 pub struct ListenerReach<'a> {
     /// The addresses it is bound to.
     pub bound: &'a [IpAddr],
+    /// Hosts may speak for others on it (PROXY, XCLIENT), whatever it is bound to.
+    pub named: bool,
     pub admits: &'a Sources,
     pub grants: &'a ListenerGrants,
 }
 
 /// The first way in which the listener is an open relay; `phrase` is the value of `open_relay`.
 pub fn open_relay(listener: &ListenerReach<'_>, phrase: Option<&str>) -> Option<Finding> {
-    if phrase == Some(OPEN_RELAY_PHRASE) || listener.bound.iter().all(|a| is_private(*a)) {
+    // A private address is no proof: a cloud maps public ones to it.
+    let only_this_machine = !listener.named
+        && listener.bound.iter().all(|address| canonical_ip(*address).is_loopback());
+    if phrase == Some(OPEN_RELAY_PHRASE) || only_this_machine {
         return None;
     }
     let grants = listener.grants;
@@ -235,7 +240,8 @@ mod tests {
         let grants =
             ListenerGrants { listener: "mx".to_owned(), sources, ..ListenerGrants::default() };
         let bound = ["0.0.0.0".parse().unwrap()];
-        open_relay(&ListenerReach { bound: &bound, admits: &admits, grants: &grants }, None)
+        let (admits, grants) = (&admits, &grants);
+        open_relay(&ListenerReach { bound: &bound, named: false, admits, grants }, None)
     }
 
     #[test]
@@ -272,12 +278,17 @@ mod tests {
         let everyone = Sources::everyone();
         let grants = ListenerGrants { sources: Sources::everyone(), ..ListenerGrants::default() };
         let world = ["198.51.100.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
-        let reach = ListenerReach { bound: &world, admits: &everyone, grants: &grants };
+        let reach =
+            ListenerReach { bound: &world, named: false, admits: &everyone, grants: &grants };
         assert!(open_relay(&reach, None).is_some());
         assert!(open_relay(&reach, Some("yes")).is_some());
         assert_eq!(open_relay(&reach, Some(OPEN_RELAY_PHRASE)), None);
-        let inside = ["127.0.0.1".parse().unwrap(), "::ffff:10.0.0.1".parse().unwrap()];
-        assert_eq!(open_relay(&ListenerReach { bound: &inside, ..reach }, None), None);
+        let inside = ["127.0.0.1".parse().unwrap(), "::ffff:127.0.0.2".parse().unwrap()];
+        let inside = ListenerReach { bound: &inside, ..reach };
+        assert_eq!(open_relay(&inside, None), None);
+        assert!(open_relay(&ListenerReach { named: true, ..inside }, None).is_some());
+        let mapped = ["10.0.0.1".parse().unwrap()];
+        assert!(open_relay(&ListenerReach { bound: &mapped, ..reach }, None).is_some());
     }
 
     #[test]
@@ -285,7 +296,8 @@ mod tests {
         let everyone = Sources::everyone();
         let bound = ["0.0.0.0".parse().unwrap()];
         let ask = |grants: &ListenerGrants| {
-            open_relay(&ListenerReach { bound: &bound, admits: &everyone, grants }, None)
+            let reach = ListenerReach { bound: &bound, named: false, admits: &everyone, grants };
+            open_relay(&reach, None)
         };
         let inside = vec!["10.0.0.1".parse().unwrap()];
         let mut grants = ListenerGrants { internal_addresses: inside, ..Default::default() };

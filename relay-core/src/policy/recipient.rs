@@ -166,7 +166,6 @@ mod tests {
             local: recipient.0,
             quoted: false,
             domain: DomainView::Name(recipient.1),
-            source_route: false,
         };
         let relay = relay::decide(&RelayFacts {
             recipient,
@@ -238,12 +237,8 @@ mod tests {
             assert!(ExemptRecipients::from_patterns([pattern]).is_err(), "{pattern:?}");
         }
         let whole = ExemptRecipients::from_patterns(["a@x.example", "@x.example"]).unwrap();
-        let any = RecipientView {
-            local: "any",
-            quoted: false,
-            domain: DomainView::Name("x.example"),
-            source_route: false,
-        };
+        let any =
+            RecipientView { local: "any", quoted: false, domain: DomainView::Name("x.example") };
         assert!(whole.holds(&any));
         let no_domain = RecipientView { domain: DomainView::Absent, ..any };
         assert!(!whole.holds(&no_domain));

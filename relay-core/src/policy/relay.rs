@@ -25,7 +25,9 @@ const REVERSE_NAME_UNKNOWN: Refusal =
 /// into them.
 const ROUTING_CHARACTERS: [char; 9] = ['@', '%', '!', '＠', '％', '！', '﹫', '﹪', '︕'];
 
-/// A forward-path as the session parsed it.
+/// A forward-path as the session parsed it. A source route before it, as in
+/// `<@a.example:user@b.example>`, is ignored (RFC 5321 section 4.1.1.3): what counts, and where mail
+/// goes, is the mailbox alone.
 #[derive(Clone, Copy, Debug)]
 pub struct RecipientView<'a> {
     /// The local part without its quotes.
@@ -33,8 +35,6 @@ pub struct RecipientView<'a> {
     /// Whether it stood in quotes.
     pub quoted: bool,
     pub domain: DomainView<'a>,
-    /// Whether a source route stood before it: `<@a.example:user@b.example>`.
-    pub source_route: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,11 +167,6 @@ pub enum Accepted {
 
 pub fn decide(facts: &RelayFacts<'_>) -> Decision<Accepted> {
     let recipient = &facts.recipient;
-    // RFC 5321 section 3.3 lets a server decline source routes. Whatever the last hop is, the
-    // route asks us to relay.
-    if recipient.source_route {
-        return prohibited(&facts.from, "no source routes", "the recipient carries a source route");
-    }
     match recipient.domain {
         DomainView::Absent => without_domain(facts),
         DomainView::Literal(_) => {
@@ -204,11 +199,20 @@ fn in_table(facts: &RelayFacts<'_>, pattern: &str, route: Route) -> Decision<Acc
 }
 
 fn without_domain(facts: &RelayFacts<'_>) -> Decision<Accepted> {
-    if facts.bare_postmaster && facts.recipient.local.eq_ignore_ascii_case("postmaster") {
+    if facts.bare_postmaster && is_postmaster(facts.recipient.local) {
         let reason = "postmaster needs no domain (RFC 5321 section 4.5.1)";
         return Decision::accept(Accepted::Inbound, "postmaster", reason);
     }
-    prohibited(&facts.from, "no recipient without a domain", "the recipient has no domain")
+    let decision =
+        prohibited(&facts.from, "no recipient without a domain", "the recipient has no domain");
+    // Whoever asks for the postmaster does what RFC 5321 tells them to, and probes nothing.
+    let evidence = decision.evidence.filter(|_| !is_postmaster(facts.recipient.local));
+    Decision { evidence, ..decision }
+}
+
+/// The one local part without a domain (RFC 5321 section 4.5.1).
+pub fn is_postmaster(local: &str) -> bool {
+    local.eq_ignore_ascii_case("postmaster")
 }
 
 /// The recipient is foreign: only a grant helps, and to a never-route source none does.

@@ -40,22 +40,16 @@ impl World {
 
 fn to<'a>(local: &'a str, domain: &'a str) -> RecipientView<'a> {
     let domain = DomainView::Name(domain);
-    RecipientView { local, quoted: false, domain, source_route: false }
+    RecipientView { local, quoted: false, domain }
 }
 
 /// The classic probes, each as a session would have parsed it.
 fn tricks() -> Vec<RecipientView<'static>> {
     let literal = |local| {
         let domain = DomainView::Literal(Some("198.51.100.1".parse().unwrap()));
-        RecipientView { local, quoted: false, domain, source_route: false }
+        RecipientView { local, quoted: false, domain }
     };
-    let bare = |local, quoted| RecipientView {
-        local,
-        quoted,
-        domain: DomainView::Absent,
-        source_route: false,
-    };
-    let routed = |recipient| RecipientView { source_route: true, ..recipient };
+    let bare = |local, quoted| RecipientView { local, quoted, domain: DomainView::Absent };
     let quoted = |recipient| RecipientView { quoted: true, ..recipient };
     vec![
         to("user", "foreign.example"),
@@ -72,17 +66,10 @@ fn tricks() -> Vec<RecipientView<'static>> {
         quoted(to("user@foreign.example", "ours.example")),
         quoted(to("user%foreign.example", "ours.example")),
         quoted(to("@foreign.example:user", "ours.example")),
-        routed(to("user", "foreign.example")),
-        routed(to("user", "ours.example")),
         literal("user"),
         literal("user%foreign.example"),
         literal("foreign.example!user"),
-        RecipientView {
-            local: "user",
-            quoted: false,
-            domain: DomainView::Literal(None),
-            source_route: false,
-        },
+        RecipientView { local: "user", quoted: false, domain: DomainView::Literal(None) },
         bare("user", false),
         bare("user@foreign.example", true),
         bare("user%foreign.example", true),
@@ -116,6 +103,17 @@ fn our_domains_are_open_to_everyone() {
         assert_eq!(ask(recipient).accepted(), Some(&Accepted::Inbound), "{recipient:?}");
     }
     assert_eq!(ask(to("u", "x.partner.example")).accepted(), Some(&Accepted::RelayDomain));
+}
+
+#[test]
+fn the_postmaster_is_never_a_probe() {
+    let world = world();
+    let recipient = RecipientView { domain: DomainView::Absent, ..to("Postmaster", "") };
+    let from = world.source();
+    let facts = RelayFacts { recipient, from, domains: &world.domains, bare_postmaster: false };
+    let decision = decide(&facts);
+    assert_eq!(decision.refusal(), Some(&RELAYING_IS_PROHIBITED));
+    assert_eq!(decision.evidence, None);
 }
 
 #[test]
@@ -253,15 +251,15 @@ proptest! {
     fn nothing_opens_by_default(
         local in "[a-z@%!.:\"＠]{0,20}",
         domain in "([a-z.]{0,8}(ours|partner|no)\\.example\\.{0,2}|[A-Za-z.@%!。-]{0,20})",
-        quoted: bool, source_route: bool,
+        quoted: bool,
     ) {
         let world = world();
-        let recipient = RecipientView { local: &local, quoted, domain: DomainView::Name(&domain), source_route };
+        let recipient = RecipientView { local: &local, quoted, domain: DomainView::Name(&domain) };
         let decision = world.ask(world.source(), recipient);
         let in_table = world.domains.lookup(&domain).is_some();
         match decision.outcome {
             Outcome::Accept(accepted) => {
-                prop_assert!(in_table && !source_route && accepted != Accepted::Granted);
+                prop_assert!(in_table && accepted != Accepted::Granted);
                 prop_assert!(!local.contains(['@', '%', '!', '＠']));
             }
             Outcome::Refuse(refusal) => prop_assert_eq!(refusal.code, 550),

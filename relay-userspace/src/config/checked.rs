@@ -336,6 +336,7 @@ pub struct Limits {
     pub reserve_percent: u8,
     /// Before the banner, of an unknown source; zero: none.
     pub pregreet_wait: Duration,
+    pub handshake_timeout: Duration,
     pub command_timeout: Duration,
     pub data_timeout: Duration,
     pub session_timeout: Duration,

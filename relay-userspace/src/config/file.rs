@@ -200,6 +200,7 @@ pub(super) struct Limits {
     pub(super) connections_per_source: Number,
     pub(super) reserve: Percent,
     pub(super) pregreet_wait: Text,
+    pub(super) handshake_timeout: Text,
     pub(super) command_timeout: Text,
     pub(super) data_timeout: Text,
     pub(super) session_timeout: Text,

@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use relay_common::entry::{List, Scope};
-use relay_core::smtp::framing::BareNewlines;
+use relay_core::{policy::domains::normalise, smtp::framing::BareNewlines};
 
 use super::checked::{
     AnswerRange, DomainRoute, Enforce, FeedSource, Host, ListenerTls, LogFormat, Offer, OutboundTls,
@@ -123,9 +123,13 @@ pub(super) fn inside_host(text: &str) -> Parsed<Host> {
     host(text)
 }
 
-/// A DNS name in lower case (RFC 1035, section 2.3.1, with digits first as RFC 1123 permits).
+/// A DNS name in lower case (RFC 1035, section 2.3.1, with digits first as RFC 1123 permits), of
+/// A-labels where it has others (RFC 5890).
 pub(super) fn domain_name(text: &str) -> Parsed<String> {
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let name = match text.is_ascii() {
+        true => text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase(),
+        false => normalise(text).unwrap_or_default(),
+    };
     let label_fits = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -194,6 +198,7 @@ pub(super) fn socket_path(text: &str) -> Parsed<std::path::PathBuf> {
 /// Permission bits in octal digits, as chmod(1) takes them.
 pub(super) fn socket_mode(text: &str) -> Parsed<u32> {
     match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode & 0o222 == 0 => Err("nobody could connect; write for example 0660".into()),
         Ok(mode) if mode <= 0o777 && (3..=4).contains(&text.len()) => Ok(mode),
         _ => Err("not the mode of a socket; write for example 0660".into()),
     }

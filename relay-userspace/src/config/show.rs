@@ -182,6 +182,7 @@ fn limits(limits: &Limits) -> Fields {
         ("connections_per_source", number(limits.connections_per_source as u64)),
         ("reserve", text(format_args!("{}%", limits.reserve_percent))),
         ("pregreet_wait", duration(limits.pregreet_wait)),
+        ("handshake_timeout", duration(limits.handshake_timeout)),
         ("command_timeout", duration(limits.command_timeout)),
         ("data_timeout", duration(limits.data_timeout)),
         ("session_timeout", duration(limits.session_timeout)),

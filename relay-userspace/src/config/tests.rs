@@ -244,7 +244,14 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[lmtp]\nsocket = \"/run/\"", &["lmtp.socket", "not the path of a file"]),
     ("[lmtp]\nsocket = \"/run/s\"\nmode = \"rw\"", &["3:8", "lmtp.mode", "rw", "0660"]),
     ("[lmtp]\nsocket = \"/run/s\"\nmode = \"1777\"", &["lmtp.mode", "1777", "0660"]),
-    ("[lmtp]\nrelay_for_users = [\"list\"]", &["2:20", "lmtp.socket", "missing", "write it"]),
+    ("[lmtp]\nsocket = \"/run/s\"\nmode = \"0444\"", &["lmtp.mode", "nobody could connect"]),
+    ("[lmtp]\nrelay_for_users = [\"list\"]", &["2:20", "lmtp.socket: missing", "write its path"]),
+    ("[lmtp]\ngroup = \"mail\"", &["2:9", "lmtp.socket: missing"]),
+    (
+        "[[listener]]\nname = \"a\"\naddress = [\"127.0.0.1:25\"]\n\
+         relay_for = [\"0.0.0.0/0\"]\nproxy_protocol = [\"127.0.0.1\"]",
+        &["listener.relay_for", "would relay for the world"],
+    ),
     (
         "[lmtp]\nsocket = \"/run/s\"\n[[listener]]\nname = \"lmtp\"\naddress = [\"[::]:25\"]",
         &["4:8", "listener.name", "lmtp", "another name"],
@@ -255,6 +262,13 @@ const WRONG: &[(&str, &[&str])] = &[
     ("[queue]\nexpire = \"0s\"", &["queue.expire", "shorter than a second"]),
     ("[log]\nlevel = \"loud\"", &["log.level", "\"info\""]),
 ];
+
+#[test]
+fn domains_may_be_written_in_utf_8() {
+    let text = "[[domain]]\nname = \"*.M\u{fc}nchen.example\"\nroute = \"reject\"\n";
+    let config = parse(Path::new("postern.toml"), text).unwrap();
+    assert_eq!(config.domains[0].pattern, "*.xn--mnchen-3ya.example");
+}
 
 #[test]
 fn what_is_wrong_is_named_with_place_value_and_remedy() {

@@ -55,6 +55,11 @@ impl MessageWriter {
         self.size
     }
 
+    /// Content could not be written: `commit` will say why.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// The header section, which has come, has fields in UTF-8 (RFC 6531).
     pub fn set_utf8(&mut self) {
         self.message.options.utf8 = true;

@@ -13,7 +13,10 @@ use std::{
 
 use ipnet::IpNet;
 use relay_core::ban::network_of;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 /// How long a stranger may say nothing while the relay is busy; Postfix under stress waits as long.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
@@ -137,12 +140,13 @@ impl Admission {
         self.open().total
     }
 
-    /// Ends when a stranger that has said nothing since this was called has to go: never, unless
-    /// the relay is busy or becomes so.
-    pub async fn outstayed(&self) {
+    /// Ends when a stranger that has said nothing whole since then has to go: never, unless the
+    /// relay is busy or becomes so.
+    pub async fn outstayed(&self, since: Instant) {
         let mut busy = self.busy.subscribe();
         while busy.wait_for(|busy| *busy).await.is_ok() {
-            if timeout(BUSY_PATIENCE, busy.wait_for(|busy| !*busy)).await.is_err() {
+            let not_busy = busy.wait_for(|busy| !*busy);
+            if timeout_at(since + BUSY_PATIENCE, not_busy).await.is_err() {
                 return;
             }
         }
@@ -203,6 +207,8 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -274,13 +280,17 @@ mod tests {
         let admission = admission(3, 1, 9);
         let first = admission.admit(ip("192.0.2.1"), Caller::Unknown).unwrap();
         let day = Duration::from_secs(86_400);
-        assert!(timeout(day, admission.outstayed()).await.is_err(), "it is not busy");
+        let now = Instant::now;
+        assert!(timeout(day, admission.outstayed(now())).await.is_err(), "it is not busy");
         let second = admission.admit(ip("192.0.2.2"), Caller::Unknown).unwrap();
-        let since = tokio::time::Instant::now();
-        timeout(day, admission.outstayed()).await.unwrap();
+        let since = now();
+        // Whoever asks again in between gains nothing by it.
+        let half = BUSY_PATIENCE / 2;
+        assert!(timeout(half, admission.outstayed(since)).await.is_err());
+        timeout(day, admission.outstayed(since)).await.unwrap();
         assert_eq!(since.elapsed().as_secs(), BUSY_PATIENCE.as_secs());
         drop(second);
-        assert!(timeout(day, admission.outstayed()).await.is_err(), "it is not busy any more");
+        assert!(timeout(day, admission.outstayed(now())).await.is_err(), "it is not busy any more");
         drop(first);
     }
 }

@@ -41,7 +41,6 @@ const WRITE_BYTES: usize = 16 * 1024;
 const WRITE_BYTES_KEPT: usize = 1024;
 /// A client that does not read its replies is cut off after this long.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 
 type Tls = Box<TlsStream<Socket>>;
 type Stream = Either<Socket, Tls>;
@@ -96,6 +95,7 @@ pub(super) async fn serve(
         replies: Vec::new(),
         questions,
         stopping: false,
+        moved: started.into(),
     };
     let outcome = connection.run(&stop).await;
     let Questions { source, accepted, refused, .. } = &connection.questions;
@@ -115,6 +115,8 @@ struct Connection<A> {
     replies: Vec<u8>,
     questions: A,
     stopping: bool,
+    /// When the session last had something to do: octets that make no command are nothing.
+    moved: tokio::time::Instant,
 }
 
 impl Connection<Questions> {
@@ -148,6 +150,7 @@ impl<A: Answers> Connection<A> {
     /// Does what the session wants until it wants to read.
     async fn do_effects(&mut self) -> io::Result<()> {
         while let Some(effect) = self.session.next_effect(Instant::now()) {
+            self.moved = tokio::time::Instant::now();
             match effect {
                 Effect::Reply(reply) => {
                     reply.encode(&mut self.replies);
@@ -191,7 +194,7 @@ impl<A: Answers> Connection<A> {
                 self.stopping = true;
                 self.session.shut_down();
             }
-            () = self.questions.outstayed(authenticated) => {
+            () = self.questions.outstayed(self.moved, authenticated) => {
                 self.session.timed_out(Instant::now());
             }
         }
@@ -249,9 +252,15 @@ impl<A: Answers> Connection<A> {
 /// The server's part of a TLS handshake, counted however it ends.
 async fn handshake(who: &impl Answers, stream: Socket) -> io::Result<(Tls, TlsInfo)> {
     let accepted = TlsAcceptor::from(Arc::clone(who.tls())).accept(stream);
+    let since = tokio::time::Instant::now();
     // Apart from the session's task, which outlives it by far.
-    let handshake = Box::pin(timeout(HANDSHAKE_WITHIN, accepted)).await;
-    let stream = handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let handshake = Box::pin(async {
+        tokio::select! {
+            handshake = timeout(who.handshake_within(), accepted) => handshake,
+            () = who.outstayed(since, false) => Ok(Err(io::ErrorKind::TimedOut.into())),
+        }
+    });
+    let stream = handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     who.handshake_ended(stream.is_ok());
     let stream =
         stream.map_err(|error| io::Error::new(error.kind(), format!("TLS handshake: {error}")))?;

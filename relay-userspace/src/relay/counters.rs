@@ -47,8 +47,16 @@ counters! {
     http_clients,
     /// Clients that sent binary junk for a first command: 554.
     binary_clients,
+    /// Clients that spoke before the banner as a balancer does, and are none that is listed: 554.
+    proxy_headers_unlisted,
     /// Clients that did not wait for a reply where they had to: 554.
     pipelining_unauthorised,
+    /// Clients that sent plain text behind STARTTLS: 554.
+    plaintext_behind_starttls,
+    /// Sessions that ended since a deadline passed: 421.
+    sessions_timed_out,
+    /// Sessions that ended by a limit: errors, refusals, octets, a line without end: 421.
+    sessions_over_limit,
     /// Bare CRs and LFs in commands and messages, refused or normalised.
     bare_newlines,
     /// Sessions that began TLS.
@@ -73,6 +81,8 @@ counters! {
     messages_accepted,
     /// Messages that could not be stored: 4xx.
     messages_not_stored,
+    /// Messages that were begun and dropped: refused for their content, or broken off.
+    messages_dropped,
     /// Pieces of evidence against sources.
     evidence,
     /// Feeds fetched whole.

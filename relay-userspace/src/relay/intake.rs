@@ -83,6 +83,7 @@ impl Questions {
 
     pub(super) fn write(&mut self, content: &[u8]) {
         if let Some(message) = &mut self.message
+            && !message.has_failed()
             && let Err(error) = message.write(content)
         {
             // `commit` will fail with the same error; until then the rest is read away.

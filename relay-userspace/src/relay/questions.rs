@@ -117,6 +117,7 @@ impl Questions {
             Effect::EndMessage => Some(Answer::Stored(Box::pin(self.store(session)).await)),
             Effect::AbortMessage(reason) => {
                 if let Some(message) = self.message.take() {
+                    self.shared.counters.messages_dropped.add();
                     tracing::info!(queue_id = %message.queue_id(), ?reason, "message dropped");
                 }
                 None
@@ -150,7 +151,7 @@ impl Questions {
             },
             grants: &self.listener.grants,
         };
-        let view = view(&rcpt.forward_path);
+        let view = self.view(&rcpt.forward_path);
         let bare_postmaster = shared.postmaster.is_some();
         let facts = RelayFacts { recipient: view, from, domains: &shared.domains, bare_postmaster };
         let mut decision = relay::decide(&facts);
@@ -228,9 +229,23 @@ impl Questions {
 
     /// The address a recipient is queued under; `<postmaster>` stands for a real one.
     pub(super) fn address_of(&self, path: &ForwardPath) -> String {
-        match (path, &self.shared.postmaster) {
-            (ForwardPath::Postmaster, Some(postmaster)) => postmaster.clone(),
-            (path, _) => path.to_string(),
+        match (self.view(path).domain, &self.shared.postmaster) {
+            (DomainView::Absent, Some(postmaster)) => postmaster.clone(),
+            _ => path.to_string(),
+        }
+    }
+
+    /// What policy sees. This gateway's own postmaster needs no domain of the table: reports to
+    /// senders come from there.
+    fn view<'a>(&self, path: &'a ForwardPath) -> RecipientView<'a> {
+        let view = view(path);
+        let ours =
+            |name: &str| name == self.shared.hostname && self.shared.domains.lookup(name).is_none();
+        match view.domain {
+            DomainView::Name(name) if relay::is_postmaster(view.local) && ours(name) => {
+                RecipientView { domain: DomainView::Absent, ..view }
+            }
+            _ => view,
         }
     }
 
@@ -251,7 +266,6 @@ impl Questions {
 }
 
 fn view(path: &ForwardPath) -> RecipientView<'_> {
-    let source_route = !path.route().is_empty();
     match path.mailbox() {
         Some(mailbox) => RecipientView {
             local: mailbox.local(),
@@ -260,14 +274,8 @@ fn view(path: &ForwardPath) -> RecipientView<'_> {
                 Domain::Name(name) => DomainView::Name(name),
                 Domain::Literal(address) => DomainView::Literal(Some(*address)),
             },
-            source_route,
         },
-        None => RecipientView {
-            local: "postmaster",
-            quoted: false,
-            domain: DomainView::Absent,
-            source_route,
-        },
+        None => RecipientView { local: "postmaster", quoted: false, domain: DomainView::Absent },
     }
 }
 

@@ -229,6 +229,7 @@ pub(super) fn share(
         filter_here: state::filters_here(config),
         known: Known::of(config),
         pregreet_wait: config.limits.pregreet_wait,
+        handshake_timeout: config.limits.handshake_timeout,
         admission: Admission::new(AdmissionLimits {
             connections_max: config.limits.connections,
             reserved: config.limits.connections * usize::from(config.limits.reserve_percent) / 100,

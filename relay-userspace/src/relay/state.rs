@@ -60,6 +60,8 @@ pub struct Shared {
     pub known: Known,
     /// How long an unknown source waits for the banner.
     pub pregreet_wait: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     pub admission: Arc<Admission>,
     /// Strangers of whom the edge is asked, while it is busy, whether they are on the allow list.
     pub asking: Arc<Semaphore>,

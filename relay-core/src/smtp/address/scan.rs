@@ -110,8 +110,10 @@ impl<'a> Scanner<'a> {
         if self.take(b'[') {
             return self.literal();
         }
-        let name =
-            self.run(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | 0x80..));
+        // Underscores are not in RFC 5321's grammar, but in names that DNS has.
+        let in_name =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | 0x80..);
+        let name = self.run(in_name);
         if !name.is_ascii() {
             return u_labels(name);
         }

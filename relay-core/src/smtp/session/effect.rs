@@ -167,6 +167,8 @@ pub enum SessionEvent {
     TlsOnPlainPort,
     /// It sent binary junk before any command was understood.
     Binary,
+    /// It spoke before the banner as a balancer does, and is none that may.
+    ProxyHeader,
     /// A bare CR or LF: a broken client, or smuggling.
     BareNewline(NewlinePlace),
     /// A command line without end.

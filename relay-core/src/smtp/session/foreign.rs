@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Session, SessionEvent};
-use crate::smtp::reply::Reply;
+use crate::{proxy, smtp::reply::Reply};
 
 /// Most octets of early talk that are kept as evidence.
 const PREGREET_SHOWN_MAX: usize = 64;
@@ -54,6 +54,12 @@ impl Session {
     pub(super) fn refuse_early(&mut self, bytes: &[u8]) {
         if Opening::of(bytes) == Opening::Tls {
             return self.refuse_tls();
+        }
+        // A balancer that somebody forgot to list: no reason to ban it.
+        if proxy::is_header(bytes) {
+            self.event(SessionEvent::ProxyHeader);
+            let text = "A PROXY header is not taken from your address";
+            return self.reply_and_close(Reply::new(554, (5, 5, 0), text));
         }
         let shown = &bytes[..bytes.len().min(PREGREET_SHOWN_MAX)];
         self.event(SessionEvent::Pregreet(Bytes::copy_from_slice(shown)));

@@ -19,9 +19,12 @@ impl Check<'_> {
         let users =
             self.texts("lmtp.relay_for_users", &file.relay_for_users, &None, parse::not_empty);
         let Some(socket) = socket? else {
-            let set = file.relay_for_users.iter().flatten().next().or(file.group.as_ref());
-            if let Some(at) = set.filter(|set| !set.get_ref().is_empty()) {
-                self.fail("lmtp.socket", at, "missing, and nothing holds without it; write it");
+            let users = file.relay_for_users.iter().flatten().next().map(Spanned::span);
+            let group = file.group.as_ref().filter(|group| !group.get_ref().is_empty());
+            self.place = users.or(group.map(Spanned::span));
+            if self.place.is_some() {
+                self.missing("lmtp.socket", "missing, and the rest is for it; write its path");
+                self.place = None;
                 return None;
             }
             return Some(None);

@@ -105,7 +105,8 @@ impl Check<'_> {
         let grants = crate::relay::state::grants(listener);
         let bound: Vec<_> = listener.addresses.iter().map(std::net::SocketAddr::ip).collect();
         let admits = Sources::everyone();
-        let reach = ListenerReach { bound: &bound, admits: &admits, grants: &grants };
+        let named = !listener.proxy_protocol.is_empty() || !listener.xclient.is_empty();
+        let reach = ListenerReach { bound: &bound, named, admits: &admits, grants: &grants };
         let phrase = listener.open_relay.then_some(parse::OPEN_RELAY_WANTED);
         let Some(finding) = audit::open_relay(&reach, phrase) else { return Some(()) };
         let Some(at) = file.relay_for.iter().flatten().next() else { return Some(()) };

@@ -28,6 +28,8 @@ impl Check<'_> {
         let mut wait = |key: &str, written: &Text, default: &Text| {
             self.text(key, written, default, parse::duration)
         };
+        let handshake =
+            wait("limits.handshake_timeout", &file.handshake_timeout, &d.handshake_timeout);
         let command = wait("limits.command_timeout", &file.command_timeout, &d.command_timeout);
         let data = wait("limits.data_timeout", &file.data_timeout, &d.data_timeout);
         let session = wait("limits.session_timeout", &file.session_timeout, &d.session_timeout);
@@ -88,6 +90,7 @@ impl Check<'_> {
             connections_per_source: per_source?,
             reserve_percent: reserve_percent?,
             pregreet_wait: pregreet?,
+            handshake_timeout: handshake?,
             command_timeout: command?,
             data_timeout: data?,
             session_timeout: session?,

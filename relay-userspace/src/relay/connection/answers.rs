@@ -1,9 +1,10 @@
 //! Who answers a session: the relay itself, or, in the tests, the rules of a dialogue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use relay_core::smtp::session::{Answer, Effect, Session};
 use rustls::ServerConfig;
+use tokio::time::Instant;
 
 use crate::relay::questions::Questions;
 
@@ -22,9 +23,14 @@ pub(super) trait Answers {
     /// A handshake went well, or not.
     fn handshake_ended(&self, good: bool);
 
-    /// Ends when a client that says nothing from now on has to make room for others. `known`: it has
-    /// authenticated.
-    fn outstayed(&self, _known: bool) -> impl Future<Output = ()> + Send {
+    /// How long a handshake may take.
+    fn handshake_within(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    /// Ends when a client that has said nothing whole since then has to make room for others.
+    /// `known`: it has authenticated.
+    fn outstayed(&self, _since: Instant, _known: bool) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
 }
@@ -43,11 +49,15 @@ impl Answers for Questions {
         if good { counters.tls_sessions.add() } else { counters.tls_failures.add() }
     }
 
-    async fn outstayed(&self, known: bool) {
+    fn handshake_within(&self) -> Duration {
+        self.shared.handshake_timeout
+    }
+
+    async fn outstayed(&self, since: Instant, known: bool) {
         if known || !self.ticket.is_unknown() {
             return std::future::pending().await;
         }
-        self.shared.admission.outstayed().await;
+        self.shared.admission.outstayed(since).await;
         self.shared.counters.sessions_hurried.add();
     }
 }

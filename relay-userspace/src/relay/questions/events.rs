@@ -46,9 +46,11 @@ impl Questions {
                 (Reason::Pregreet, "pipelining", "did not wait for a reply it had to".to_owned())
             }
             SessionEvent::PlaintextBehindStartTls => {
+                counters.plaintext_behind_starttls.add();
                 (Reason::Protocol, "protocol", "sent plain text behind STARTTLS".to_owned())
             }
             SessionEvent::TooManyErrors => {
+                counters.sessions_over_limit.add();
                 (Reason::Protocol, "protocol", "too many protocol errors".to_owned())
             }
             SessionEvent::AnswerMismatch => {
@@ -59,6 +61,11 @@ impl Questions {
             // Broken or unlucky clients, not hostile ones.
             harmless => {
                 match harmless {
+                    SessionEvent::ProxyHeader => counters.proxy_headers_unlisted.add(),
+                    SessionEvent::TimedOut => counters.sessions_timed_out.add(),
+                    SessionEvent::EndlessLine
+                    | SessionEvent::TooManyRefusals
+                    | SessionEvent::TooManyOctets => counters.sessions_over_limit.add(),
                     SessionEvent::TlsOnPlainPort => counters.tls_on_plain_port.add(),
                     SessionEvent::BareNewline(_) => counters.bare_newlines.add(),
                     _ => {}

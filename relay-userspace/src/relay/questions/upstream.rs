@@ -67,7 +67,9 @@ impl Questions {
         }
         match self.at_connect().await {
             Some(reply) => Err(reply),
-            None => Ok(self.upstream()),
+            // Whoever comes through that host must not name others in turn, even where it named
+            // itself, or one that may.
+            None => Ok(Upstream::default()),
         }
     }
 }

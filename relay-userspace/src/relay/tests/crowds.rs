@@ -38,3 +38,31 @@ async fn silent_strangers_make_room_while_it_is_busy_and_nobody_else_has_to() {
     known.expect("NOOP", "250").await;
     assert_eq!(gateway.counted("sessions_hurried"), 1);
 }
+
+/// Nor by octets that make no command.
+#[tokio::test]
+async fn dribbling_holds_no_place_while_it_is_busy() {
+    let gateway = Gateway::start(&format!("{MX}relay_for = [\"127.0.1.0/24\"]\n{LIMITS}"));
+    let _known = gateway.connect("127.0.1.7").await;
+    let mut stranger = gateway.connect("127.0.0.7").await;
+    stranger.reply().await;
+    let dribble = async {
+        while gateway.counted("sessions_hurried") == 0 {
+            let _or_its_end = stranger.stream.write_all(b"N").await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(PATIENCE, dribble).await.expect("it holds its place");
+}
+
+/// Nor by a handshake that does not go on.
+#[tokio::test]
+async fn handshakes_hold_no_place_while_it_is_busy() {
+    let submissions = "[[listener]]\nname = \"submissions\"\naddress = [\"127.0.0.1:0\"]\n\
+                       tls = \"implicit\"\nrelay_for = [\"127.0.1.0/24\"]\ndnsbl = false\n";
+    let gateway = Gateway::start(&format!("{submissions}{LIMITS}"));
+    let _known = gateway.connect("127.0.1.7").await;
+    let mut stranger = gateway.connect("127.0.0.7").await;
+    stranger.closed().await;
+    assert_eq!(gateway.counted("sessions_hurried"), 1);
+}

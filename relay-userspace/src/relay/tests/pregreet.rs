@@ -15,6 +15,24 @@ async fn what_came_with_the_handshake_is_early_talk() {
     assert_eq!((gateway.counted("early_talkers"), gateway.counted("evidence")), (1, 1));
 }
 
+/// Somebody forgot to list it: a ban would take all its clients with it.
+#[tokio::test]
+async fn a_balancer_that_is_not_listed_is_refused_and_no_evidence() {
+    for header in
+        [&b"PROXY TCP4 203.0.113.5 192.0.2.1 4711 25\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"]
+    {
+        let mut gateway = Gateway::bind(MX);
+        let mut client = gateway.connect("127.0.0.9").await;
+        client.send(header).await;
+        gateway.serve();
+        let reply = client.reply().await;
+        assert_eq!(reply, "554 5.5.0 A PROXY header is not taken from your address");
+        client.closed().await;
+        let counted = ["proxy_headers_unlisted", "early_talkers", "evidence"];
+        assert_eq!(counted.map(|name| gateway.counted(name)), [1, 0, 0]);
+    }
+}
+
 #[tokio::test]
 async fn who_waits_is_greeted_and_who_does_not_is_refused() {
     let gateway = Gateway::start(&format!("{MX}[limits]\npregreet_wait = \"1s\"\n"));

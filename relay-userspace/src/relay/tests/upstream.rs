@@ -42,6 +42,18 @@ async fn the_named_client_is_the_source_for_everything() {
     client.expect("XCLIENT ADDR=192.0.2.7", "550 5.7.0").await;
 }
 
+/// Else whoever is behind a proxy would have the proxy's rights: any account, any address.
+#[tokio::test]
+async fn who_was_named_in_any_way_may_name_nobody() {
+    let gateway = Gateway::start(&behind_a_host("auth = \"offer\"\n"));
+    for named in ["LOGIN=ann", "NAME=[UNAVAILABLE] HELO=h", &format!("ADDR={HOST}")] {
+        let mut client = greeted(&gateway, HOST).await;
+        client.expect(&format!("XCLIENT {named}"), "220 ").await;
+        client.expect("XCLIENT LOGIN=ceo", "550 5.7.0").await;
+        client.expect("XFORWARD ADDR=192.0.2.7", "550 5.7.0").await;
+    }
+}
+
 #[tokio::test]
 async fn a_stranger_may_say_nothing_of_others() {
     let gateway = Gateway::start(&behind_a_host("relay_for = [\"192.0.2.0/24\"]\n"));

@@ -104,6 +104,7 @@ impl Run {
                 replies: Vec::new(),
                 questions,
                 stopping: false,
+                moved: tokio::time::Instant::now(),
             };
             connection.converse(&stopped).await
         });
