@@ -91,7 +91,10 @@ impl Session {
             }
             Command::Expn => self.idle(Reply::new(502, (5, 5, 1), "EXPN is not implemented")),
             Command::Help => {
-                let text = "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT";
+                let text = match self.settings.lmtp {
+                    true => "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT",
+                    false => "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY QUIT",
+                };
                 self.idle(Reply::new(214, (2, 0, 0), text));
             }
             Command::Quit => {

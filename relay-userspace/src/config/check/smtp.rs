@@ -1,6 +1,6 @@
 //! How SMTP is spoken, and what bounds a session.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Check, Number, Text};
 use crate::config::{checked, file, parse};
@@ -25,14 +25,13 @@ impl Check<'_> {
 
     pub(super) fn limits(&mut self, file: &file::Limits) -> Option<checked::Limits> {
         let d = std::mem::take(&mut self.default.limits);
-        let mut wait = |key: &str, written: &Text, default: &Text| {
-            self.text(key, written, default, parse::duration)
-        };
-        let handshake =
-            wait("limits.handshake_timeout", &file.handshake_timeout, &d.handshake_timeout);
-        let command = wait("limits.command_timeout", &file.command_timeout, &d.command_timeout);
-        let data = wait("limits.data_timeout", &file.data_timeout, &d.data_timeout);
-        let session = wait("limits.session_timeout", &file.session_timeout, &d.session_timeout);
+        macro_rules! wait {
+            ($name:ident) => {
+                self.wait((concat!("limits.", stringify!($name)), &file.$name, &d.$name))
+            };
+        }
+        let (handshake, command) = (wait!(handshake_timeout), wait!(command_timeout));
+        let (data, session) = (wait!(data_timeout), wait!(session_timeout));
         let pregreet = self.text(
             "limits.pregreet_wait",
             &file.pregreet_wait,
@@ -96,6 +95,10 @@ impl Check<'_> {
             session_timeout: session?,
             data_rate: data_rate?,
         })
+    }
+
+    fn wait(&mut self, (key, written, default): Written<'_, Text>) -> Option<Duration> {
+        self.text(key, written, default, parse::duration)
     }
 
     fn count<N: TryFrom<i64>>(
