@@ -19,6 +19,9 @@ const HOSTS_OF_TEN: usize = 9;
 const LENGTHS_V4: [(u8, usize); 5] = [(24, 70), (23, 10), (22, 10), (20, 8), (16, 2)];
 const LENGTHS_V6: [(u8, usize); 4] = [(56, 20), (48, 60), (40, 10), (32, 10)];
 
+/// Sources that come again and again, as the senders of a mail server do.
+const REGULARS: usize = 10_000;
+
 const SEED: u64 = 0x005e_ed0f_0a11_1157;
 
 /// How the lists and the sources are spread, for the report.
@@ -30,7 +33,10 @@ pub(super) fn described() -> String {
     format!(
         "The list has {MILLION} denied entries, 90 % hosts (/32, or /64 for IPv6) and 10 % prefixes \
          (IPv4: {}; IPv6: {}). Sources and networks are pseudo-random, spread evenly over IPv4 \
-         unicast (without 10/8 and 127/8) and over the /64s of 2000::/3.",
+         unicast (without 10/8 and 127/8) and over the /64s of 2000::/3. Either each comes as often \
+         as any other, the worst that memory can be made to bear; or, where a line says that they \
+         come again, {REGULARS} of them come as mail does, by Zipf's law: the n-th for every n-th \
+         time that the first does.",
         shares(&LENGTHS_V4),
         shares(&LENGTHS_V6)
     )
@@ -51,6 +57,22 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// So many draws from the first of these, by Zipf's law with exponent 1.
+    pub(super) fn come_again(&mut self, sources: &[IpAddr], count: usize) -> Vec<IpAddr> {
+        let regulars = &sources[..sources.len().min(REGULARS)];
+        let mut sum = 0.0;
+        let mut until = Vec::with_capacity(regulars.len());
+        for rank in 1..=regulars.len() {
+            sum += 1.0 / rank as f64;
+            until.push(sum);
+        }
+        let mut draw = || {
+            let at = (self.next() >> 11) as f64 / (1u64 << 53) as f64 * sum;
+            regulars[until.partition_point(|&until| until < at).min(regulars.len() - 1)]
+        };
+        (0..count).map(|_| draw()).collect()
     }
 
     /// Fisher and Yates's shuffle.
@@ -297,6 +319,21 @@ fn pick(lengths: &[(u8, usize)], mut percent: usize) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_again_comes_by_zipfs_law() {
+        let sources: Vec<IpAddr> =
+            (0..20_000u32).map(|number| Ipv4Addr::from(number).into()).collect();
+        let mut times = vec![0u32; sources.len()];
+        for source in Random::new(7).come_again(&sources, 1_000_000) {
+            let IpAddr::V4(v4) = source else { panic!("{source}") };
+            times[v4.to_bits() as usize] += 1;
+        }
+        // The harmonic number of 10,000 is 9.79.
+        assert!((100_000..104_500).contains(&times[0]), "{}", times[0]);
+        assert!((9_700..10_700).contains(&times[9]), "{}", times[9]);
+        assert_eq!(times[REGULARS..].iter().sum::<u32>(), 0);
+    }
 
     #[test]
     fn sources_are_what_their_names_say() {
