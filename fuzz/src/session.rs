@@ -252,7 +252,8 @@ impl Run {
             }
             Effect::HeaderEnd(end) => {
                 assert!(self.envelope.is_some());
-                assert!(end.utf8 || end.lacks_date || end.lacks_message_id, "nothing to say");
+                assert_ne!(end, HeaderEnd::default(), "nothing to say");
+                assert!(!end.lacks_empty_line || self.content.is_empty(), "it goes first");
                 assert!(self.header_end.is_none(), "a header ends once");
                 self.header_end = Some((self.content.len(), end));
             }

@@ -109,6 +109,9 @@ impl Rules {
                 if end.lacks_message_id {
                     open.extend_from_slice(b"Message-ID: <Q1>\r\n");
                 }
+                if end.lacks_empty_line {
+                    open.extend_from_slice(b"\r\n");
+                }
             }
             Effect::EndMessage => {
                 let content = self.open.take().expect("a message is open");

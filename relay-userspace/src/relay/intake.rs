@@ -91,7 +91,8 @@ impl Questions {
         }
     }
 
-    /// What to do at the end of a header section: adds what a submission lacks (RFC 6409 section 8).
+    /// What to do at the end of a header section: adds what a submission lacks (RFC 6409 section 8),
+    /// and the empty line that keeps content without any header apart from our fields.
     pub(super) fn header_end(&mut self, end: HeaderEnd) {
         let Some(message) = &mut self.message else { return };
         if end.utf8 {
@@ -104,6 +105,9 @@ impl Questions {
         if end.lacks_message_id {
             let field = format!("Message-ID: <{id}@{}>\r\n", self.shared.hostname);
             self.write(field.as_bytes());
+        }
+        if end.lacks_empty_line {
+            self.write(b"\r\n");
         }
     }
 

@@ -33,7 +33,8 @@ pub enum Effect {
     /// Content to append: exact but for dot-stuffing, with CRLF lines alone, unless the body type
     /// is BINARYMIME.
     Body(Bytes),
-    /// The header section ends here, before its empty line; only where there is something to say.
+    /// The header section ends here, before its empty line if it has one; only where there is
+    /// something to say.
     HeaderEnd(HeaderEnd),
     /// The message is complete: make it durable. Answer with [`Answer::Stored`].
     EndMessage,
@@ -106,7 +107,8 @@ impl fmt::Debug for PlainCredentials {
     }
 }
 
-/// What is to be known, or done, at the end of a header section.
+/// What is to be known, or done, at the end of a header section: appended are Date, Message-ID, and
+/// the empty line, in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderEnd {
     /// MAIL said SMTPUTF8, and there are fields in UTF-8: only a hop that offers it may have them.
@@ -115,6 +117,9 @@ pub struct HeaderEnd {
     pub lacks_date: bool,
     /// A submission without Message-ID: append one (RFC 6409 section 8.3).
     pub lacks_message_id: bool,
+    /// There is no header section, all is body: an empty line goes before it, lest it be read as
+    /// more of what the relay adds. This comes before the first [`Effect::Body`].
+    pub lacks_empty_line: bool,
 }
 
 /// Why an open message is dropped.

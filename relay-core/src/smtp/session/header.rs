@@ -3,6 +3,7 @@
 
 use memchr::memchr;
 
+use super::beginning::Beginning;
 use super::mime::MediaType;
 
 /// What a header section has too much of.
@@ -80,6 +81,15 @@ impl HeaderWatch {
             content_type: Vec::new(),
             in_content_type: false,
         }
+    }
+
+    /// What the first octets tell, before they are fed.
+    pub(super) fn begin(&mut self, beginning: Beginning) {
+        self.place = match beginning {
+            Beginning::Header => Place::Start,
+            Beginning::Mbox => Place::Rest,
+            Beginning::Body => Place::Behind { in_order: true },
+        };
     }
 
     pub(super) fn is_behind(&self) -> bool {

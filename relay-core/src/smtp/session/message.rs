@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::beginning::Beginning;
 use super::chunks::Skipped;
 use super::header::{HeaderFault, HeaderLimits, HeaderWatch};
 use super::mime::{MimeWatch, TooDeep};
@@ -34,6 +35,10 @@ pub(super) enum Opening {
 pub(super) struct Incoming {
     /// Octets so far, refused ones included.
     size: u64,
+    /// The first octets, until they tell how the content begins.
+    first: BytesMut,
+    /// How it does, once that is known.
+    beginning: Option<Beginning>,
     header: HeaderWatch,
     mime: Option<Box<MimeWatch>>,
     mime_depth_max: usize,
@@ -56,6 +61,8 @@ impl Incoming {
         };
         Self {
             size: 0,
+            first: BytesMut::new(),
+            beginning: None,
             header: HeaderWatch::new(limits),
             mime: None,
             mime_depth_max: settings.mime_depth_max,
@@ -73,6 +80,39 @@ impl Incoming {
 
     pub(super) fn fault(&self) -> Option<AbortReason> {
         self.fault
+    }
+
+    /// Takes a piece of content, and gives it back behind what was held; `None`: it is held too,
+    /// as the beginning is not known yet.
+    fn begin(&mut self, piece: Bytes) -> Option<Bytes> {
+        if self.beginning.is_some() {
+            return Some(piece);
+        }
+        let piece = if self.first.is_empty() {
+            piece
+        } else {
+            self.first.extend_from_slice(&piece);
+            self.first.split().freeze()
+        };
+        let Some(beginning) = Beginning::of(&piece) else {
+            self.first = piece.into();
+            return None;
+        };
+        self.begins(beginning);
+        Some(piece)
+    }
+
+    fn begins(&mut self, beginning: Beginning) {
+        self.beginning = Some(beginning);
+        self.header.begin(beginning);
+    }
+
+    /// At the end: what was held until now.
+    fn begin_at_last(&mut self) -> Bytes {
+        if self.beginning.is_none() && !self.first.is_empty() {
+            self.begins(Beginning::Body);
+        }
+        self.first.split().freeze()
     }
 
     /// Looks at a piece of content; returns how much of it belongs to the header section.
@@ -105,6 +145,7 @@ impl Incoming {
             utf8: self.utf8 && seen.beyond_ascii,
             lacks_date: completes && !seen.date,
             lacks_message_id: completes && !seen.message_id,
+            lacks_empty_line: self.beginning == Some(Beginning::Body),
         };
         (end != HeaderEnd::default()).then_some(end)
     }
@@ -187,17 +228,22 @@ impl Session {
         }
     }
 
-    fn on_bytes(&mut self, bytes: Bytes) {
+    fn on_bytes(&mut self, mut bytes: Bytes) {
         let Some(incoming) = &mut self.incoming else { return };
         // Faults in the order of their octets, however those were cut.
         let room = self.settings.message_size_max.saturating_sub(incoming.size);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let watched = incoming.watch(&bytes[..bytes.len().min(room)]);
         incoming.size = incoming.size.saturating_add(bytes.len() as u64);
+        let is_too_large = bytes.len() > room;
+        bytes.truncate(room);
+        let watched = match incoming.begin(bytes) {
+            Some(bytes) => incoming.watch(&bytes).map(|of_header| (bytes, of_header)),
+            None => Ok((Bytes::new(), 0)),
+        };
         let fault = match watched {
             Err(fault) => fault,
-            Ok(_) if bytes.len() > room => AbortReason::TooLarge,
-            Ok(of_header) => return self.on_watched(bytes, of_header),
+            Ok(_) if is_too_large => AbortReason::TooLarge,
+            Ok((bytes, of_header)) => return self.on_watched(bytes, of_header),
         };
         self.refuse_message(fault);
         self.give_up_on_endless();
@@ -251,9 +297,11 @@ impl Session {
         if let Some(fault) = incoming.fault {
             return self.end_refused(fault, now);
         }
+        let last = incoming.begin_at_last();
         if let Some(end) = incoming.header_end() {
             self.effects.push_back(Effect::HeaderEnd(end));
         }
+        self.body(last);
         self.ask(Question::Store, Effect::EndMessage);
     }
 

@@ -7,6 +7,7 @@
 //! buffer then never holds more than one read beyond an unfinished line.
 
 mod auth;
+mod beginning;
 mod chunks;
 mod clock;
 mod commands;
