@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::message::Opening;
+use super::message::{Opening, fault_reply};
 use super::transaction::too_large;
 use super::{AbortReason, Phase, Session};
 use crate::smtp::command::Chunk;
@@ -14,10 +14,17 @@ use crate::smtp::reply::Reply;
 pub(super) enum Skipped {
     /// Its command was out of place.
     Command(Reply),
-    /// After a refused chunk others may be on their way: they are no errors.
-    Follower(Reply),
-    /// Its message is refused, in LMTP for each recipient.
-    Message { reply: Reply, replies: usize },
+    /// Its message is refused.
+    Message { refused: RefusedMessage, is_last: bool },
+}
+
+/// A message one of whose chunks was refused. Others may be on their way (RFC 3030 section 2): they
+/// are no errors, and read the same, as a client may go by the last reply.
+#[derive(Debug, Clone)]
+pub(super) struct RefusedMessage {
+    pub reply: Reply,
+    /// Replies due to its last chunk: in LMTP one for each recipient.
+    pub replies: usize,
 }
 
 impl Session {
@@ -27,10 +34,11 @@ impl Session {
         }
         match self.transaction.take() {
             None => {
-                let reply = Reply::new(503, (5, 5, 1), "Send MAIL and RCPT first");
-                let follows = self.chunks_refused;
-                let skipped =
-                    if follows { Skipped::Follower(reply) } else { Skipped::Command(reply) };
+                let out_of_place = Reply::new(503, (5, 5, 1), "Send MAIL and RCPT first");
+                let skipped = match self.refused.clone() {
+                    Some(refused) => Skipped::Message { refused, is_last: chunk.is_last },
+                    None => Skipped::Command(out_of_place),
+                };
                 self.skip_chunk(chunk, skipped, now);
             }
             Some(transaction) if transaction.recipients.is_empty() => {
@@ -40,9 +48,10 @@ impl Session {
                 self.skip_chunk(chunk, Skipped::Command(reply), now);
             }
             Some(transaction) if chunk.size > self.settings.message_size_max => {
-                let each = self.settings.lmtp && chunk.is_last;
-                let replies = if each { transaction.recipients.len() } else { 1 };
-                self.skip_chunk(chunk, Skipped::Message { reply: too_large(), replies }, now);
+                let replies = if self.settings.lmtp { transaction.recipients.len() } else { 1 };
+                let refused = RefusedMessage { reply: too_large(), replies };
+                let skipped = Skipped::Message { refused, is_last: chunk.is_last };
+                self.skip_chunk(chunk, skipped, now);
             }
             Some(transaction) => self.begin_message(transaction, Opening::Bdat(chunk)),
         }
@@ -66,8 +75,7 @@ impl Session {
     pub(super) fn skip_chunk(&mut self, chunk: Chunk, skipped: Skipped, now: Instant) {
         if chunk.size > self.skip_max() {
             let (Skipped::Command(reply)
-            | Skipped::Follower(reply)
-            | Skipped::Message { reply, .. }) = skipped;
+            | Skipped::Message { refused: RefusedMessage { reply, .. }, .. }) = skipped;
             return self.reply_and_close(reply);
         }
         self.framing.begin_content(BareNewlines::Keep);
@@ -90,21 +98,21 @@ impl Session {
     fn end_chunk(&mut self, now: Instant) {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Chunk(chunk) => self.end_taken_chunk(chunk, now),
-            Phase::SkippedChunk(skipped) => {
-                self.await_command(now);
-                self.end_skipped_chunk(skipped);
-            }
+            Phase::SkippedChunk(skipped) => self.end_skipped_chunk(skipped, now),
             other => self.phase = other,
         }
     }
 
-    fn end_skipped_chunk(&mut self, skipped: Skipped) {
+    fn end_skipped_chunk(&mut self, skipped: Skipped, now: Instant) {
         match skipped {
-            Skipped::Command(reply) => self.error(reply),
-            Skipped::Follower(reply) => self.reply(reply),
-            Skipped::Message { reply, replies } => {
-                self.chunks_refused = true;
-                self.final_replies = replies;
+            Skipped::Command(reply) => {
+                self.await_command(now);
+                self.error(reply);
+            }
+            Skipped::Message { refused, is_last } => {
+                let reply = refused.reply.clone();
+                self.refuse_chunk(refused, is_last);
+                self.await_command(now);
                 self.final_reply(&reply);
                 if reply.code() == 421 {
                     self.close();
@@ -113,14 +121,24 @@ impl Session {
         }
     }
 
+    /// The chunk of a refused message has been read; its reply is due.
+    fn refuse_chunk(&mut self, refused: RefusedMessage, is_last: bool) {
+        self.final_replies = if is_last { refused.replies } else { 1 };
+        self.refused = (!is_last).then_some(refused);
+    }
+
+    /// Nothing more comes of a message that was refused.
+    pub(super) fn forget_refused(&mut self) {
+        self.refused = None;
+        self.clock.message_ends();
+    }
+
     fn end_taken_chunk(&mut self, chunk: Chunk, now: Instant) {
         let Some(incoming) = &self.incoming else { return };
         if let Some(fault) = incoming.fault() {
             self.incoming = None;
-            self.chunks_refused = true;
-            if !chunk.is_last {
-                self.final_replies = 1;
-            }
+            let refused = RefusedMessage { reply: fault_reply(fault), replies: self.final_replies };
+            self.refuse_chunk(refused, chunk.is_last);
             return self.end_refused(fault, now);
         }
         if chunk.is_last {

@@ -131,8 +131,8 @@ impl Session {
     fn reset_transaction(&mut self) {
         self.transaction = None;
         self.forwarded = None;
-        self.chunks_refused = false;
         self.abort_message(AbortReason::Reset);
+        self.forget_refused();
     }
 
     /// A reply to a command that moves nothing; a flood of them counts as errors.

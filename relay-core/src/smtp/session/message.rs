@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::beginning::Beginning;
-use super::chunks::Skipped;
+use super::chunks::{RefusedMessage, Skipped};
 use super::header::{HeaderFault, HeaderLimits, HeaderWatch};
 use super::mime::{MimeWatch, TooDeep};
 use super::transaction::{Transaction, too_large};
@@ -184,8 +184,9 @@ impl Session {
             return match opening {
                 Opening::Data => self.reply_of_driver(reply),
                 Opening::Bdat(chunk) => {
-                    let replies = if chunk.is_last { self.final_replies } else { 1 };
-                    self.skip_chunk(chunk, Skipped::Message { reply, replies }, now);
+                    let refused = RefusedMessage { reply, replies: self.final_replies };
+                    let skipped = Skipped::Message { refused, is_last: chunk.is_last };
+                    self.skip_chunk(chunk, skipped, now);
                 }
             };
         }

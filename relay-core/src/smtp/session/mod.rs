@@ -32,7 +32,7 @@ pub use effect::{
 pub use settings::{AuthMode, SessionSettings, TlsMode};
 pub use xclient::{ClientFacts, Told, Upstream};
 
-use self::chunks::Skipped;
+use self::chunks::{RefusedMessage, Skipped};
 use self::clock::Clock;
 use self::message::{Incoming, Opening};
 use self::transaction::Transaction;
@@ -100,7 +100,7 @@ pub struct Session {
     /// Replies due at its end.
     final_replies: usize,
     /// A chunk was refused, and the client may have sent others behind it.
-    chunks_refused: bool,
+    refused: Option<RefusedMessage>,
     octets: u64,
     messages: usize,
     errors: u32,
@@ -128,7 +128,7 @@ impl Session {
             forwarded: None,
             incoming: None,
             final_replies: 1,
-            chunks_refused: false,
+            refused: None,
             octets: 0,
             messages: 0,
             errors: 0,
@@ -303,6 +303,9 @@ impl Session {
     fn await_command(&mut self, now: Instant) {
         self.phase = Phase::Command;
         self.clock.command_begins(now);
+        if self.incoming.is_none() && self.refused.is_none() {
+            self.clock.message_ends();
+        }
     }
 
     fn ask(&mut self, question: Question, effect: Effect) {

@@ -82,7 +82,7 @@ pub struct SessionSettings {
     /// For the next octets of content.
     pub data_timeout: Duration,
     /// Content must, after its first `data_timeout`, have come at this rate on the whole, in
-    /// octets a second; so a byte a minute cannot hold a session.
+    /// octets a second, the time between chunks counted in; so a byte a minute cannot hold a session.
     pub data_rate_min: u64,
     /// For the whole session.
     pub session_timeout: Duration,

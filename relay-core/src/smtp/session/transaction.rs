@@ -35,6 +35,7 @@ impl Session {
         if self.transaction.is_some() || self.incoming.is_some() {
             return self.error(Reply::new(503, (5, 5, 1), "MAIL was given already"));
         }
+        self.forget_refused();
         // RFC 5321 section 4.2.1: 421 ends the session, and the client comes back for the rest.
         if self.messages >= self.settings.messages_max {
             let text = "Too many messages in one session";
@@ -61,7 +62,6 @@ impl Session {
     pub(super) fn on_mail_verdict(&mut self, mail: MailCommand, verdict: Verdict) {
         match verdict {
             Verdict::Accept => {
-                self.chunks_refused = false;
                 self.transaction = Some(Transaction { mail, recipients: Vec::new(), excess: 0 });
                 self.reply(Reply::new(250, (2, 1, 0), "Sender ok"));
             }

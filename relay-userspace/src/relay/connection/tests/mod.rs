@@ -31,9 +31,11 @@ const FAILED_MAX: usize = 3;
 
 /// What a socket cannot show, as a script says when the time passes or the banner comes; the pure
 /// run has them all.
-const PURE_ALONE: [(&str, &str); 8] = [
+const PURE_ALONE: [(&str, &str); 10] = [
     ("banner_after_wait", "the banner is held back: relay/tests/pregreet.rs"),
     ("bdat_slow", "minutes pass"),
+    ("bdat_slow_chunks", "minutes pass"),
+    ("bdat_slow_refused", "seconds pass"),
     ("pregreet", "the banner is held back: relay/tests/pregreet.rs"),
     ("slow_command", "minutes pass"),
     ("slow_data", "minutes pass"),
