@@ -257,6 +257,10 @@ impl Run {
                 assert!(self.header_end.is_none(), "a header ends once");
                 self.header_end = Some((self.content.len(), end));
             }
+            Effect::Utf8Fields => {
+                let utf8 = self.envelope.as_ref().is_some_and(|envelope| envelope.options.utf8);
+                assert!(utf8 && !self.content.is_ascii(), "all is ASCII, or was to be");
+            }
             Effect::EndMessage => return Some(self.on_end()),
             Effect::AbortMessage(_) => {
                 assert!(self.envelope.take().is_some(), "no message is open");

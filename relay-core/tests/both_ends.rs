@@ -134,9 +134,11 @@ impl Pair {
                     continue;
                 }
                 Effect::EndMessage => Answer::Stored(Ok("Q1".to_owned())),
-                Effect::HeaderEnd(_) | Effect::StartTls | Effect::Event(_) | Effect::Close => {
-                    continue;
-                }
+                Effect::HeaderEnd(_)
+                | Effect::Utf8Fields
+                | Effect::StartTls
+                | Effect::Event(_)
+                | Effect::Close => continue,
                 Effect::NameClient(_) => panic!("not permitted"),
                 Effect::AbortMessage(reason) => panic!("{reason:?}"),
             };

@@ -113,6 +113,7 @@ impl Rules {
                     open.extend_from_slice(b"\r\n");
                 }
             }
+            Effect::Utf8Fields => self.events.push("Utf8Fields".to_owned()),
             Effect::EndMessage => {
                 let content = self.open.take().expect("a message is open");
                 let result = self.outcome("store", "Q1".to_owned());

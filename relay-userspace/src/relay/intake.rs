@@ -44,7 +44,7 @@ impl Questions {
         let mut message = self.shared.spool.begin(NewMessage {
             reverse_path: envelope.reverse_path.to_string(),
             recipients,
-            // Whether there are fields in UTF-8, the header section will tell.
+            // Whether there are fields in UTF-8, the session tells when all has come.
             options: MailOptions { utf8: false, ..envelope.options.clone() },
             binary: envelope.body == BodyType::BinaryMime,
             source: self.source.user.is_none().then_some(self.source.address),
@@ -94,10 +94,7 @@ impl Questions {
     /// What to do at the end of a header section: adds what a submission lacks (RFC 6409 section 8),
     /// and the empty line that keeps content without any header apart from our fields.
     pub(super) fn header_end(&mut self, end: HeaderEnd) {
-        let Some(message) = &mut self.message else { return };
-        if end.utf8 {
-            message.set_utf8();
-        }
+        let Some(message) = &self.message else { return };
         let id = message.queue_id();
         if end.lacks_date {
             self.write(format!("Date: {}\r\n", rfc5322_date(SystemTime::now())).as_bytes());
@@ -108,6 +105,13 @@ impl Questions {
         }
         if end.lacks_empty_line {
             self.write(b"\r\n");
+        }
+    }
+
+    /// Header fields in UTF-8 have come, of a sender that said SMTPUTF8.
+    pub(super) fn utf8_fields(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.set_utf8();
         }
     }
 

@@ -114,6 +114,10 @@ impl Questions {
                 self.header_end(end);
                 None
             }
+            Effect::Utf8Fields => {
+                self.utf8_fields();
+                None
+            }
             Effect::EndMessage => Some(Answer::Stored(Box::pin(self.store(session)).await)),
             Effect::AbortMessage(reason) => {
                 if let Some(message) = self.message.take() {

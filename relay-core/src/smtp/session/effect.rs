@@ -36,6 +36,10 @@ pub enum Effect {
     /// The header section ends here, before its empty line if it has one; only where there is
     /// something to say.
     HeaderEnd(HeaderEnd),
+    /// MAIL said SMTPUTF8, and there are header fields in UTF-8, of the message or of a part in it:
+    /// only a hop that offers it may have them (RFC 6531 section 3.6). Right before
+    /// [`Effect::EndMessage`].
+    Utf8Fields,
     /// The message is complete: make it durable. Answer with [`Answer::Stored`].
     EndMessage,
     /// Drop the message that is open: nothing of it may stay.
@@ -107,12 +111,10 @@ impl fmt::Debug for PlainCredentials {
     }
 }
 
-/// What is to be known, or done, at the end of a header section: appended are Date, Message-ID, and
+/// What is to be done at the end of a header section: appended are Date, Message-ID, and
 /// the empty line, in this order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeaderEnd {
-    /// MAIL said SMTPUTF8, and there are fields in UTF-8: only a hop that offers it may have them.
-    pub utf8: bool,
     /// A submission without Date: append one (RFC 6409 section 8.1).
     pub lacks_date: bool,
     /// A submission without Message-ID: append one (RFC 6409 section 8.3).

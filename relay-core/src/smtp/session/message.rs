@@ -134,6 +134,12 @@ impl Incoming {
         Ok(of_header)
     }
 
+    /// Whether there are fields that only a hop with SMTPUTF8 may have.
+    fn has_utf8_fields(&self) -> bool {
+        let in_parts = self.mime.as_ref().is_some_and(|mime| mime.is_beyond_ascii());
+        self.utf8 && (self.header.seen().beyond_ascii || in_parts)
+    }
+
     /// What is to be said at the end of the header section, once, if anything is.
     fn header_end(&mut self) -> Option<HeaderEnd> {
         if std::mem::replace(&mut self.header_told, true) {
@@ -142,7 +148,6 @@ impl Incoming {
         let seen = self.header.seen();
         let completes = self.completes && self.header.ends_in_order();
         let end = HeaderEnd {
-            utf8: self.utf8 && seen.beyond_ascii,
             lacks_date: completes && !seen.date,
             lacks_message_id: completes && !seen.message_id,
             lacks_empty_line: self.beginning == Some(Beginning::Body),
@@ -303,6 +308,9 @@ impl Session {
             self.effects.push_back(Effect::HeaderEnd(end));
         }
         self.body(last);
+        if incoming.has_utf8_fields() {
+            self.effects.push_back(Effect::Utf8Fields);
+        }
         self.ask(Question::Store, Effect::EndMessage);
     }
 

@@ -1,7 +1,9 @@
 //! Watches how deeply the parts of a message are nested (RFC 2046 section 5), as it streams by.
 //!
 //! Whoever takes a message apart needs memory, and often stack, for each level: a limit here spares
-//! the hosts behind. Only what bears on the depth is read: boundaries, and the Content-Type of parts.
+//! the hosts behind. Only what bears on the depth is read: boundaries, and the Content-Type of parts;
+//! and whether fields of parts are in UTF-8, which makes the message one for SMTPUTF8 (RFC 6531
+//! section 3.6).
 
 use memchr::memchr;
 
@@ -102,6 +104,9 @@ pub(super) struct MimeWatch {
     /// The value of Content-Type of the present part, and whether the present field adds to it.
     content_type: Vec<u8>,
     in_content_type: bool,
+    /// Octets beyond ASCII: in the present line, and in fields of parts so far.
+    line_beyond_ascii: bool,
+    beyond_ascii: bool,
 }
 
 /// Parts inside parts beyond the limit.
@@ -123,6 +128,8 @@ impl MimeWatch {
             skips_line: false,
             content_type: Vec::new(),
             in_content_type: false,
+            line_beyond_ascii: false,
+            beyond_ascii: false,
         };
         watch.enter(media_type)?;
         // A message inside begins behind the empty line that is still to come.
@@ -135,6 +142,9 @@ impl MimeWatch {
         while !piece.is_empty() {
             let end = memchr(b'\n', piece);
             let length = end.map_or(piece.len(), |at| at + 1);
+            if self.place == Place::Header {
+                self.line_beyond_ascii |= !piece[..length].is_ascii();
+            }
             if !self.skips_line {
                 self.look(&piece[..length]);
             }
@@ -143,10 +153,17 @@ impl MimeWatch {
                     self.whole_line()?;
                 }
                 self.line.clear();
+                self.line_beyond_ascii = false;
             }
             piece = &piece[length..];
         }
         Ok(())
+    }
+
+    /// Whether there were octets beyond ASCII in the fields of parts.
+    pub(super) fn is_beyond_ascii(&self) -> bool {
+        // The last line may have no end.
+        self.beyond_ascii || (self.line_beyond_ascii && self.place == Place::Header)
     }
 
     /// Keeps as much of the line as it takes to know what it is.
@@ -176,6 +193,7 @@ impl MimeWatch {
                 Some(b' ' | b'\t') => {}
                 _ => self.field(&line),
             }
+            self.beyond_ascii |= self.line_beyond_ascii && self.place == Place::Header;
         }
         Ok(())
     }
@@ -304,6 +322,34 @@ mod tests {
             assert_eq!(watch(&inside, 4, chunk), Ok(()));
             assert_eq!(watch(&inside, 3, chunk), Err(TooDeep));
             assert_eq!(watch(&beside, 2, chunk), Ok(()));
+        }
+    }
+
+    #[test]
+    fn fields_of_parts_are_looked_at_and_bodies_are_not() {
+        let is_beyond = |content: &str, chunk: usize| {
+            let top = MediaType::Multipart(b"b0".to_vec());
+            let mut watch = MimeWatch::of(top, 9).unwrap().unwrap();
+            content.as_bytes().chunks(chunk).for_each(|piece| watch.feed(piece).unwrap());
+            watch.is_beyond_ascii()
+        };
+        let message = "Content-Type: message/global\r\n\r\n";
+        for fields in [
+            "X: ü\r\n\r\n",
+            "X: a\r\n ü\r\n\r\nbody",
+            &format!("X: {}ü\r\n", "a".repeat(LINE_MAX)),
+            &format!("{message}Subject: ü\r\n"),
+            "Content-Type: text/plain; name=\"ü\"",
+        ] {
+            for chunk in [1, 5, 9999] {
+                assert!(is_beyond(&format!("\r\n--b0\r\n{fields}"), chunk), "{fields}");
+            }
+        }
+        for body in ["\r\nX: ü\r\n", "X: a\r\n\r\nü", "ü\r\nX: ü\r\n"] {
+            let content = format!("ü\r\n--b0\r\n{body}\r\n--b0--\r\nX: ü\r\n");
+            for chunk in [1, 5, 9999] {
+                assert!(!is_beyond(&content, chunk), "{body}");
+            }
         }
     }
 
