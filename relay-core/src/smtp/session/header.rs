@@ -4,7 +4,7 @@
 use memchr::memchr;
 
 use super::beginning::Beginning;
-use super::mime::MediaType;
+use super::media_type::MediaType;
 
 /// What a header section has too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,78 +7,17 @@
 
 use memchr::memchr;
 
-/// Octets of a line, and of a field with its folded lines, that are looked at: a boundary has at
-/// most 70 (RFC 2046 section 5.1.1).
+use super::media_type::MediaType;
+
+/// Octets of a line, and of a field with its folded lines, that are looked at.
 const LINE_MAX: usize = 2048;
-/// Longest delimiter: `--`, the boundary, `--`, and white space that a gateway may have added.
-const DELIMITER_MAX: usize = 2 + 70 + 2 + 30;
-
-/// What a Content-Type says about parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum MediaType {
-    /// `multipart/…`, with this boundary.
-    Multipart(Vec<u8>),
-    /// `message/rfc822` or `message/global`: a whole message inside.
-    Message,
-    /// Anything else, and what cannot be understood.
-    Leaf,
-}
-
-impl MediaType {
-    /// Reads the value of the field, folded or not.
-    pub(super) fn parse(value: &[u8]) -> Self {
-        let end = memchr(b';', value).unwrap_or(value.len());
-        let kind = value[..end].trim_ascii().to_ascii_lowercase();
-        if kind == b"message/rfc822" || kind == b"message/global" {
-            return Self::Message;
-        }
-        if !kind.starts_with(b"multipart/") {
-            return Self::Leaf;
-        }
-        boundary(&value[end..]).map_or(Self::Leaf, Self::Multipart)
-    }
-}
-
-/// The parameter `boundary` among `;name=value` and `;name="value"`.
-fn boundary(mut parameters: &[u8]) -> Option<Vec<u8>> {
-    while let Some(rest) = parameters.strip_prefix(b";") {
-        let equals = memchr(b'=', rest)?;
-        let name = rest[..equals].trim_ascii();
-        let value = rest[equals + 1..].trim_ascii_start();
-        let (text, behind) = match value.strip_prefix(b"\"") {
-            Some(quoted) => unquote(quoted)?,
-            None => {
-                let end = memchr(b';', value).unwrap_or(value.len());
-                (value[..end].trim_ascii().to_vec(), &value[end..])
-            }
-        };
-        if name.eq_ignore_ascii_case(b"boundary") {
-            return (!text.is_empty()).then_some(text);
-        }
-        parameters = &behind[memchr(b';', behind)?..];
-    }
-    None
-}
-
-/// A quoted-string behind its opening quote, and what follows it.
-fn unquote(quoted: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut text = Vec::new();
-    let mut bytes = quoted.iter().enumerate();
-    while let Some((at, &byte)) = bytes.next() {
-        match byte {
-            b'"' => return Some((text, &quoted[at + 1..])),
-            b'\\' => text.push(*bytes.next()?.1),
-            b'\r' | b'\n' => {}
-            byte => text.push(byte),
-        }
-    }
-    None
-}
+/// Octets of a delimiter beside the boundary: `--`, `--` and CRLF.
+const DELIMITER_REST: usize = 2 + 2 + 2;
 
 /// A multipart that is open.
 #[derive(Debug)]
 struct Level {
-    boundary: Vec<u8>,
+    boundaries: Vec<Vec<u8>>,
     /// The depth of its parts.
     depth: usize,
 }
@@ -96,6 +35,8 @@ pub(super) struct MimeWatch {
     depth_max: usize,
     depth: usize,
     levels: Vec<Level>,
+    /// Octets of the longest boundary so far: not all keep to the 70 of RFC 2046 section 5.1.1.
+    boundary_max: usize,
     place: Place,
     /// The present line, as far as it is of interest.
     line: Vec<u8>,
@@ -123,6 +64,7 @@ impl MimeWatch {
             depth_max,
             depth: 0,
             levels: Vec::new(),
+            boundary_max: 0,
             place: Place::Body,
             line: Vec::new(),
             skips_line: false,
@@ -168,12 +110,14 @@ impl MimeWatch {
 
     /// Keeps as much of the line as it takes to know what it is.
     fn look(&mut self, piece: &[u8]) {
-        let max = if self.place == Place::Body { DELIMITER_MAX } else { LINE_MAX };
+        let is_body = self.place == Place::Body;
+        let max = if is_body { self.boundary_max + DELIMITER_REST } else { LINE_MAX };
         let room = max.saturating_sub(self.line.len());
-        self.line.extend_from_slice(&piece[..piece.len().min(room)]);
-        let is_text = self.place == Place::Body
-            && !(self.line.starts_with(b"--") || b"--".starts_with(&self.line));
-        self.skips_line = is_text || (self.place == Place::Body && piece.len() > room);
+        let (kept, beyond) = piece.split_at(piece.len().min(room));
+        self.line.extend_from_slice(kept);
+        let may_delimit = self.line.starts_with(b"--") || b"--".starts_with(&self.line);
+        // Any white space may stand behind a delimiter.
+        self.skips_line = is_body && !(may_delimit && beyond.trim_ascii_start().is_empty());
     }
 
     fn whole_line(&mut self) -> Result<(), TooDeep> {
@@ -220,8 +164,10 @@ impl MimeWatch {
     fn delimiter(&mut self, line: &[u8]) -> bool {
         let rest = &line[2..];
         let ends = |level: &Level| {
-            let tail = rest.strip_prefix(level.boundary.as_slice())?;
-            if tail.is_empty() { Some(false) } else { (tail == b"--").then_some(true) }
+            level.boundaries.iter().find_map(|boundary| {
+                let tail = rest.strip_prefix(boundary.as_slice())?;
+                if tail.is_empty() { Some(false) } else { (tail == b"--").then_some(true) }
+            })
         };
         // The innermost first: a boundary may be another's beginning, and be used twice.
         let open = self.levels.iter().enumerate().rev();
@@ -247,8 +193,10 @@ impl MimeWatch {
             return Err(TooDeep);
         }
         match media_type {
-            MediaType::Multipart(boundary) => {
-                self.levels.push(Level { boundary, depth: self.depth });
+            MediaType::Multipart(boundaries) => {
+                let longest = boundaries.iter().map(Vec::len).max().unwrap_or(0);
+                self.boundary_max = self.boundary_max.max(longest);
+                self.levels.push(Level { boundaries, depth: self.depth });
             }
             _ => self.place = Place::Header,
         }
@@ -260,27 +208,6 @@ impl MimeWatch {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn media_types() {
-        let parse = |value: &str| MediaType::parse(value.as_bytes());
-        let multipart = |boundary: &str| MediaType::Multipart(boundary.as_bytes().to_vec());
-        assert_eq!(parse(" Multipart/Mixed; boundary=abc\r\n"), multipart("abc"));
-        assert_eq!(
-            parse(" multipart/mixed;\r\n\tx=\"a;b\";\r\n BOUNDARY = \"a \\\"b\""),
-            multipart("a \"b")
-        );
-        assert_eq!(parse("message/RFC822 ; x=y"), MediaType::Message);
-        for leaf in [
-            "",
-            "text/plain",
-            "multipart/mixed",
-            "multipart/mixed; boundary=",
-            "multipart/x; boundary=\"a",
-        ] {
-            assert_eq!(parse(leaf), MediaType::Leaf, "{leaf}");
-        }
-    }
 
     /// `depth` multiparts, each in the one before.
     fn nested(depth: usize) -> String {
@@ -295,7 +222,7 @@ mod tests {
     }
 
     fn watch(content: &str, depth_max: usize, chunk: usize) -> Result<(), TooDeep> {
-        let top = MediaType::Multipart(b"b0".to_vec());
+        let top = MediaType::Multipart(vec![b"b0".to_vec()]);
         let mut watch = MimeWatch::of(top, depth_max)?.expect("there are parts");
         content.as_bytes().chunks(chunk).try_for_each(|piece| watch.feed(piece))
     }
@@ -328,7 +255,7 @@ mod tests {
     #[test]
     fn fields_of_parts_are_looked_at_and_bodies_are_not() {
         let is_beyond = |content: &str, chunk: usize| {
-            let top = MediaType::Multipart(b"b0".to_vec());
+            let top = MediaType::Multipart(vec![b"b0".to_vec()]);
             let mut watch = MimeWatch::of(top, 9).unwrap().unwrap();
             content.as_bytes().chunks(chunk).for_each(|piece| watch.feed(piece).unwrap());
             watch.is_beyond_ascii()
@@ -350,6 +277,21 @@ mod tests {
             for chunk in [1, 5, 9999] {
                 assert!(!is_beyond(&content, chunk), "{body}");
             }
+        }
+    }
+
+    #[test]
+    fn long_boundaries_and_white_space_hide_nothing() {
+        let long = "x".repeat(300);
+        let padded = format!("--b0{}\r\n", " \t".repeat(200));
+        let header = format!("Content-Type: multipart/mixed; boundary={long}\r\n\r\n");
+        let inside = "Content-Type: message/rfc822\r\n\r\n";
+        let content = format!("\r\n{padded}{header}--{long}\r\n{inside}");
+        let beside = format!("\r\n{}x\r\n{header}--{long}\r\n{inside}", padded.trim_end());
+        for chunk in [1, 7, 4096] {
+            assert_eq!(watch(&content, 3, chunk), Ok(()));
+            assert_eq!(watch(&content, 2, chunk), Err(TooDeep));
+            assert_eq!(watch(&beside, 1, chunk), Ok(()));
         }
     }
 

@@ -15,6 +15,7 @@ mod data;
 mod effect;
 mod foreign;
 mod header;
+mod media_type;
 mod message;
 mod mime;
 mod settings;
