@@ -48,6 +48,21 @@ async fn each_recipient_has_its_reply_and_the_field_names_the_user() {
 }
 
 #[tokio::test]
+async fn content_without_a_header_does_not_go_on_with_our_fields() {
+    let gateway = Gateway::start(&for_us());
+    let mut client = gateway.connect_locally().await;
+    client.expect("LHLO list.test", "250").await;
+    client.expect("MAIL FROM:<a@inside.test>", "250").await;
+    client.expect("RCPT TO:<b@inside.test>", "250").await;
+    client.expect("DATA", "354").await;
+    client.send(b"\tinjected\r\nSubject: x\r\n\r\ntext\r\n.\r\n").await;
+    let stored = gateway.stored(&client.reply().await).await;
+    let (fields, body) = stored.split_once("\r\n\r\n").expect("an empty line");
+    assert!(fields.starts_with("Received: ") && fields.contains("\r\nMessage-ID: <"), "{stored}");
+    assert_eq!(body, "\tinjected\r\nSubject: x\r\n\r\ntext\r\n");
+}
+
+#[tokio::test]
 async fn who_is_not_named_may_not_relay_and_is_never_evidence() {
     let gateway = Gateway::start(&(LMTP.to_owned() + MX));
     let mut client = gateway.connect_locally().await;
