@@ -39,6 +39,8 @@ use crate::tls;
 const WRITE_BYTES: usize = 16 * 1024;
 /// Room for replies that a session keeps while it waits.
 const WRITE_BYTES_KEPT: usize = 1024;
+/// What a client goes on sending after its message was cut off is read away for so long.
+const READ_AWAY_WITHIN: Duration = Duration::from_secs(5);
 /// A client that does not read its replies is cut off after this long.
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -240,10 +242,23 @@ impl<A: Answers> Connection<A> {
     async fn close(&mut self) -> io::Result<()> {
         match &mut self.stream {
             // A client that has gone needs no farewell.
-            Some(stream) => match timeout(WRITE_WITHIN, stream.shutdown()).await {
-                Ok(Err(error)) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-                _ => Ok(()),
-            },
+            Some(stream) => {
+                match timeout(WRITE_WITHIN, stream.shutdown()).await {
+                    Ok(Err(error)) if error.kind() != io::ErrorKind::NotConnected => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+                if self.session.breaks_in() {
+                    // With octets unread the system would end the connection by a reset, which
+                    // takes the reply along (RFC 1122 section 4.2.2.13).
+                    let rest = Box::pin(async {
+                        while matches!(read_once(stream, <[u8]>::len).await, Ok(1..)) {}
+                    });
+                    let _or_too_much_of_it = timeout(READ_AWAY_WITHIN, rest).await;
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }

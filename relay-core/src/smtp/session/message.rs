@@ -294,6 +294,7 @@ impl Session {
         let Some(Incoming { size, fault: Some(fault), .. }) = self.incoming else { return };
         if size > skip_max {
             self.reply_and_close(fault_reply(fault));
+            self.breaks_in = true;
         }
     }
 

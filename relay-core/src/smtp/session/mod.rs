@@ -110,6 +110,7 @@ pub struct Session {
     idle_commands: u32,
     pipelining_reported: bool,
     shutting_down: bool,
+    breaks_in: bool,
 }
 
 impl Session {
@@ -138,6 +139,7 @@ impl Session {
             idle_commands: 0,
             pipelining_reported: false,
             shutting_down: false,
+            breaks_in: false,
             settings,
         }
     }
@@ -219,6 +221,12 @@ impl Session {
     /// Whether nothing will follow.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether the end came in the middle of a message: the client may read no reply before it has
+    /// sent the rest.
+    pub fn breaks_in(&self) -> bool {
+        self.breaks_in
     }
 
     /// Takes the answer to the last effect that asked. After the end of the session it is

@@ -2,6 +2,7 @@
 //! list, and bans go nowhere.
 
 mod crowds;
+mod endings;
 mod evidence;
 mod implicit_tls;
 mod lists;
