@@ -89,10 +89,12 @@ fn session(
     sessions: &mut JoinSet<()>,
 ) {
     let Guest { stream, peer, local, user } = guest;
-    let caller = match listener.proxies.lookup(canonical_ip(peer.ip())) {
-        _ if user.is_some() => Caller::Known,
-        Some(_) => Caller::Ours,
-        None => shared.known.caller(listener, peer.ip()),
+    let caller = if user.is_some() {
+        Caller::Known
+    } else if listener.proxies.lookup(canonical_ip(peer.ip())).is_some() {
+        Caller::Ours
+    } else {
+        shared.known.caller(listener, peer.ip())
     };
     let (shared, listener, stop) = (Arc::clone(shared), Arc::clone(listener), stop.clone());
     match shared.admission.admit(peer.ip(), caller) {

@@ -68,7 +68,10 @@ pub(super) async fn serve(
     let Arrival { stream, peer, local, user, ticket } = arrival;
     shared.counters.connections.add();
     let mut source = Source::new(&shared, &listener, peer, local);
-    (source.named, source.user) = (named, user);
+    source.named = named;
+    if let Some(uid) = user {
+        source.is_user(uid);
+    }
     tracing::info!(
         source = %source.address, port = peer.port(), uid = user, listener = listener.name, "connect"
     );

@@ -9,8 +9,7 @@ use std::{
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use super::local;
-use crate::socket_file::SocketFile;
+use crate::{control::peer, socket_file::SocketFile};
 
 /// A connection before TLS.
 pub(super) type Socket = Either<TcpStream, UnixStream>;
@@ -53,9 +52,8 @@ impl Door {
             }
             Self::Local { socket, .. } => {
                 let (stream, _) = socket.accept().await?;
-                local::uid_of(&stream)
-                    .map(|uid| (Either::Right(stream), NO_ADDRESS, NO_ADDRESS, Some(uid)))
-                    .map_err(io::Error::from)
+                peer::of(&stream)
+                    .map(|peer| (Either::Right(stream), NO_ADDRESS, NO_ADDRESS, Some(peer.uid)))
             }
         };
         Ok(match who {

@@ -52,10 +52,7 @@ impl Questions {
             helo: envelope.helo.name.clone(),
             listener: self.listener.name.clone(),
         })?;
-        let reverse = match self.source.user {
-            Some(_) => Reverse::None,
-            None => self.source.reverse(&self.shared.resolver).await,
-        };
+        let reverse = self.source.reverse(&self.shared.resolver).await;
         let received = ReceivedField {
             helo: &envelope.helo,
             verified_name: match &reverse {

@@ -1,13 +1,8 @@
 //! The socket by which programs of this machine hand in mail (RFC 2033). It is opened as root, like
 //! the ports.
 
-use std::os::fd::{AsFd, AsRawFd};
-
 use anyhow::{Context, bail};
-use nix::{
-    sys::socket::{getsockopt, sockopt},
-    unistd::{Group, User},
-};
+use nix::unistd::{Group, User};
 use relay_core::policy::relay::LocalUser;
 
 use crate::{
@@ -55,9 +50,4 @@ fn group(name: &str) -> anyhow::Result<u32> {
         bail!("lmtp.group: there is no group {name:?} on this machine; make it or name another");
     };
     Ok(found.gid.as_raw())
-}
-
-/// The uid of the process that connected, as it was then (SO_PEERCRED, unix(7)).
-pub fn uid_of(stream: &(impl AsFd + AsRawFd)) -> nix::Result<u32> {
-    Ok(getsockopt(stream, sockopt::PeerCredentials)?.uid())
 }

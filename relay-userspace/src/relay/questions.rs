@@ -200,10 +200,8 @@ impl Questions {
                     Route::Inbound => counters.recipients_inbound.add(),
                     Route::Relay => counters.recipients_relayed.add(),
                 }
-                if self.source.user.is_none() {
-                    // For the Received field, which is due at DATA.
-                    self.source.ask_reverse(&self.shared.resolver);
-                }
+                // For the Received field, which is due at DATA.
+                self.source.ask_reverse(&self.shared.resolver);
                 self.recipients.push(NewRecipient {
                     address: self.address_of(&rcpt.forward_path),
                     options: rcpt.options.clone(),

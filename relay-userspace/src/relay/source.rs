@@ -112,6 +112,12 @@ impl Source {
         source
     }
 
+    /// It came by a Unix socket, from this user (uid): it has no address, and so no name.
+    pub fn is_user(&mut self, uid: u32) {
+        self.user = Some(uid);
+        self.name_is(Reverse::None);
+    }
+
     /// Begins the lookup of the name, unless it has begun.
     pub fn ask_reverse(&mut self, resolver: &Resolver) {
         if matches!(self.reverse, Lookup::NotAsked) {
