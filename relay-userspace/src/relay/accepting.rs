@@ -1,7 +1,7 @@
 //! Accepts connections: one task for each bound address, one for each session.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -88,8 +88,8 @@ fn session(
     stop: &CancellationToken,
     sessions: &mut JoinSet<()>,
 ) {
-    let Guest { stream, peer, local, user } = guest;
-    let caller = if user.is_some() {
+    let (peer, port) = (guest.peer, guest.local.port());
+    let caller = if guest.user.is_some() {
         Caller::Known
     } else if listener.proxies.lookup(canonical_ip(peer.ip())).is_some() {
         Caller::Ours
@@ -100,8 +100,7 @@ fn session(
     match shared.admission.admit(peer.ip(), caller) {
         Ok(ticket) => {
             sessions.spawn(async move {
-                let arrival = Arrival { stream, peer, local, user, ticket };
-                connection::serve(shared, listener, arrival, stop).await;
+                connection::serve(shared, listener, Arrival { guest, ticket }, stop).await;
             });
         }
         // Perhaps it is on the allow list; but of a flood only some are asked about at a time.
@@ -109,7 +108,7 @@ fn session(
             if let Ok(asking) = Arc::clone(&shared.asking).try_acquire_owned() =>
         {
             sessions.spawn(async move {
-                let trusted = is_trusted(&shared, peer.ip(), local.port()).await;
+                let trusted = is_trusted(&shared, peer.ip(), port).await;
                 drop(asking);
                 let admitted = match trusted {
                     true => shared.admission.admit(peer.ip(), Caller::Known),
@@ -117,14 +116,16 @@ fn session(
                 };
                 match admitted {
                     Ok(ticket) => {
-                        let arrival = Arrival { stream, peer, local, user, ticket };
+                        let arrival = Arrival { guest, ticket };
                         connection::serve(shared, listener, arrival, stop).await;
                     }
-                    Err(crowded) => turn_away(&shared, &listener, &stream, peer.ip(), crowded),
+                    Err(crowded) => {
+                        turn_away(&shared, &listener, &guest.stream, peer.ip(), crowded)
+                    }
                 }
             });
         }
-        Err(crowded) => turn_away(&shared, &listener, &stream, peer.ip(), crowded),
+        Err(crowded) => turn_away(&shared, &listener, &guest.stream, peer.ip(), crowded),
     }
 }
 
@@ -152,11 +153,7 @@ pub(super) async fn pass_on(
 /// A connection that has its place.
 #[derive(Debug)]
 pub(super) struct Arrival {
-    pub stream: Socket,
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
-    /// Of this machine, by a Unix socket (uid).
-    pub user: Option<u32>,
+    pub guest: Guest,
     pub ticket: Ticket,
 }
 

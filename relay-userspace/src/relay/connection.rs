@@ -28,7 +28,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 use self::{answers::Answers, reading::read_once};
 use super::{
     accepting::Arrival,
-    door::Socket,
+    door::{Guest, Socket},
     questions::Questions,
     source::Source,
     state::{Listener, Shared},
@@ -55,17 +55,17 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     // Replies are gathered here already; waiting for more to send would only delay them.
-    if let Either::Left(stream) = &arrival.stream
+    if let Either::Left(stream) = &arrival.guest.stream
         && let Err(error) = stream.set_nodelay(true)
     {
-        tracing::debug!(source = %arrival.peer.ip(), %error, "setting TCP_NODELAY");
+        tracing::debug!(source = %arrival.guest.peer.ip(), %error, "setting TCP_NODELAY");
     }
     let named = tokio::select! {
         named = proxied::source(&shared, &listener, arrival) => named,
         () = stop.cancelled() => None,
     };
     let Some((arrival, named)) = named else { return };
-    let Arrival { stream, peer, local, user, ticket } = arrival;
+    let Arrival { guest: Guest { stream, peer, local, user }, ticket } = arrival;
     shared.counters.connections.add();
     let mut source = Source::new(&shared, &listener, peer, local);
     source.named = named;

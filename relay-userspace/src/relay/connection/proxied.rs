@@ -42,15 +42,15 @@ pub(super) async fn source(
     listener: &Listener,
     mut arrival: Arrival,
 ) -> Option<(Arrival, bool)> {
-    let balancer = canonical_ip(arrival.peer.ip());
+    let balancer = canonical_ip(arrival.guest.peer.ip());
     if listener.proxies.lookup(balancer).is_none() {
         return Some((arrival, false));
     }
-    match named(&mut arrival.stream).await {
+    match named(&mut arrival.guest.stream).await {
         Ok(None) => return Some((arrival, false)),
         Ok(Some((source, destination))) => {
-            arrival.peer = source;
-            arrival.local = destination;
+            arrival.guest.peer = source;
+            arrival.guest.local = destination;
         }
         Err(refused) => {
             shared.counters.proxy_headers_refused.add();
@@ -61,12 +61,12 @@ pub(super) async fn source(
             return None;
         }
     }
-    let source = arrival.peer.ip();
-    let port = arrival.local.port();
+    let source = arrival.guest.peer.ip();
+    let port = arrival.guest.local.port();
     match accepting::pass_on(shared, listener, &mut arrival.ticket, source, port).await {
         Ok(()) => Some((arrival, true)),
         Err(crowded) => {
-            accepting::turn_away(shared, listener, &arrival.stream, source, crowded);
+            accepting::turn_away(shared, listener, &arrival.guest.stream, source, crowded);
             None
         }
     }
