@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use nix::pty::{Winsize, openpty};
@@ -13,6 +14,9 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 
 use crate::process::{Process, until};
+
+/// What a program has said is read so long after its end, on the busiest machine.
+const SAID_BY_THEN: Duration = Duration::from_secs(5);
 
 /// The terminal, and the program at it.
 #[derive(Debug)]
@@ -63,9 +67,14 @@ impl Pty {
     /// # Errors
     /// It was not, in time.
     pub fn until_shown(&mut self, text: &str) -> Result<()> {
+        let mut ended_at = None;
         let shown = until(&format!("{text:?} on the terminal"), || {
-            let ended = self.process.try_wait()?;
-            Ok((self.shown().contains(text) || ended.is_some()).then_some(()))
+            if self.process.try_wait()?.is_some() {
+                ended_at.get_or_insert_with(Instant::now);
+            }
+            // What it said at its end may still be on its way here.
+            let is_silent = ended_at.is_some_and(|at| at.elapsed() > SAID_BY_THEN);
+            Ok((self.shown().contains(text) || is_silent).then_some(()))
         });
         ensure!(
             self.shown().contains(text),
