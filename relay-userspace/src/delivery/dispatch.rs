@@ -1,12 +1,13 @@
 //! Which recipient goes to which destination, and when.
 //!
-//! One task reads what is due in pages, claims it in memory, groups it by message and destination,
-//! and hands it to lanes. A lane holds a bounded number of recipients, so a slow destination with a
+//! One task takes new messages from the queue as they are stored, and reads what is due otherwise
+//! in pages. It claims both in memory, groups them by message and destination, and hands them to
+//! lanes. A lane holds a bounded number of recipients, so a slow destination with a
 //! long backlog neither fills the memory nor holds up the others.
 
 use super::lane::{self, Claim, Context, Job, Lane};
 use super::settings::{DeliverySettings, Destination};
-use crate::queue::{DueCursor, DueRecipient, QueueId, Rest, Spool};
+use crate::queue::{DueCursor, DueRecipient, Fresh, Kept, News, QueueId, Rest, Spool};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,7 +106,7 @@ impl Dispatcher {
                     if self.lanes.values().any(|state| state.left_out.is_some()) {
                         self.pause(PAUSE_WHEN_FULL).await;
                     }
-                    self.seek_new();
+                    self.take_news();
                 }
                 Some((destination, claims)) = self.released.recv() => {
                     self.release(destination, &claims);
@@ -159,6 +160,8 @@ impl Dispatcher {
     }
 
     fn release(&mut self, destination: Destination, claims: &[Claim]) {
+        // Before the claims go: a message whose page was read first is known by its claim.
+        self.take_news();
         for claim in claims {
             self.claims.remove(claim);
         }
@@ -189,8 +192,36 @@ impl Dispatcher {
         if let Some(last) = page.last() {
             self.reached = self.reached.max(DueCursor::after(last));
         }
+        self.claim(page, None);
+        self.position = next;
+        let full_again = |destination| {
+            self.lanes.get(&destination).is_some_and(|state| state.left_out.is_some())
+        };
+        if self.refilling.is_some_and(full_again) {
+            self.position = None;
+        }
+        if self.position.is_none() {
+            self.refilling = None;
+        }
+        Ok(())
+    }
+
+    /// Takes what the queue hands over: new messages themselves, or that there are others.
+    fn take_news(&mut self) {
+        let News { fresh, more } = self.context.spool.take_news();
+        if more {
+            self.seek_new();
+        }
+        for Fresh { recipients, kept } in fresh {
+            self.claim(recipients, kept);
+        }
+    }
+
+    /// Claims recipients that are due, and gives them to their lanes, with the message if it is at
+    /// hand.
+    fn claim(&mut self, due: Vec<DueRecipient>, kept: Option<Arc<Kept>>) {
         let mut jobs: BTreeMap<(QueueId, Destination), Vec<DueRecipient>> = BTreeMap::new();
-        for recipient in page {
+        for recipient in due {
             let claim = (recipient.message, recipient.ordinal);
             if let Some(claimed_at) = self.claims.get(&claim) {
                 if *claimed_at != recipient.due {
@@ -213,23 +244,12 @@ impl Dispatcher {
         for ((message, destination), mut recipients) in jobs {
             while !recipients.is_empty() {
                 let rest = recipients.split_off(recipients.len().min(RECIPIENTS_MAX));
-                let released = self.release.clone();
-                let job = Job { destination, message, recipients, released };
+                let (kept, released) = (kept.clone(), self.release.clone());
+                let job = Job { destination, message, kept, recipients, released };
                 self.lane(destination).lane.push(job);
                 recipients = rest;
             }
         }
-        self.position = next;
-        let full_again = |destination| {
-            self.lanes.get(&destination).is_some_and(|state| state.left_out.is_some())
-        };
-        if self.refilling.is_some_and(full_again) {
-            self.position = None;
-        }
-        if self.position.is_none() {
-            self.refilling = None;
-        }
-        Ok(())
     }
 
     fn lane(&mut self, destination: Destination) -> &mut LaneState {

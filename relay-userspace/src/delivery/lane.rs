@@ -4,7 +4,7 @@ use super::link::Link;
 use super::reach::{self, Reached};
 use super::settings::{DeliverySettings, Destination, NextHop};
 use super::verdict;
-use crate::queue::{DueRecipient, LoadedMessage, QueueId, Spool, StoreError};
+use crate::queue::{DueRecipient, Kept, LoadedMessage, QueueId, Spool, StoreError};
 use relay_core::smtp::client::{OutgoingMessage, OutgoingRecipient};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +22,8 @@ pub(super) type Claim = (QueueId, u32);
 pub(super) struct Job {
     pub(super) destination: Destination,
     pub(super) message: QueueId,
+    /// The message, where it was just stored.
+    pub(super) kept: Option<Arc<Kept>>,
     pub(super) recipients: Vec<DueRecipient>,
     pub(super) released: mpsc::UnboundedSender<(Destination, Vec<Claim>)>,
 }
@@ -179,8 +181,16 @@ async fn attempt(
     link: &mut Option<Link>,
     job: &Job,
 ) -> Result<(), StoreError> {
-    let Some(message) = context.spool.load(job.message).await? else { return Ok(()) };
-    let preface = lane.target.as_ref().ok().and_then(|hop| preface(hop, &message));
+    let loaded;
+    let message = match job.kept.as_deref().and_then(|kept| context.spool.kept(kept)) {
+        Some(message) => message,
+        None => {
+            let Some(message) = context.spool.load(job.message).await? else { return Ok(()) };
+            loaded = message;
+            &loaded
+        }
+    };
+    let preface = lane.target.as_ref().ok().and_then(|hop| preface(hop, message));
     let outgoing = OutgoingMessage {
         reverse_path: message.reverse_path.clone(),
         recipients: job.recipients.iter().map(outgoing_recipient).collect(),
@@ -191,9 +201,9 @@ async fn attempt(
     };
     let reached = match &lane.target {
         Err(reason) => Reached::Nobody { reason: (*reason).to_owned(), status: None },
-        Ok(hop) => reach::deliver(context, lane, hop, link, outgoing, &message, preface).await,
+        Ok(hop) => reach::deliver(context, lane, hop, link, outgoing, message, preface).await,
     };
-    let outcome = verdict::attempt(context, job, &message, &reached, SystemTime::now()).await;
+    let outcome = verdict::attempt(context, job, message, &reached, SystemTime::now()).await;
     record(context, outcome).await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What each change does to the tables, inside the writer's transaction.
 
 use super::body::{BodyFile, Checksum, Content};
+use super::id::IdFloor;
 use super::message::Stored;
 use super::message::{Attempt, Bounce, NewMessage, Route, SenderReport, domain_of, to_ms};
 use super::schema::NEVER;
@@ -18,47 +19,51 @@ pub(super) type Applied = u64;
 pub(super) struct Effects {
     /// Body files that no row names any more.
     pub(super) files_unnamed: Vec<QueueId>,
-    /// Recipients may have become due.
+    /// Recipients may have become due, but for those of new messages.
     pub(super) due_changed: bool,
-    highest: Option<QueueId>,
+    /// Messages were deleted or put aside.
+    pub(super) removed: bool,
+    /// The highest id of a new message.
+    pub(super) highest: Option<QueueId>,
 }
 
+/// Makes a change; recipients of new messages are due from `now`.
 pub(super) fn change(
     tx: &Transaction<'_>,
     change: &Change,
+    now: SystemTime,
     effects: &mut Effects,
 ) -> Result<Applied, StoreError> {
     match change {
-        Change::Store(stored) => store(tx, stored, effects),
-        Change::Record(attempt) => record(tx, attempt, effects),
+        Change::Store(stored) => store(tx, stored, now, effects),
+        Change::Record(attempt) => record(tx, attempt, now, effects),
         Change::Retry { messages, now_ms } => retry(tx, messages, *now_ms, effects),
         Change::Delete { messages } => delete(tx, messages, effects),
-        Change::Quarantine { message, reason, now_ms } => quarantine(tx, *message, reason, *now_ms),
+        Change::Quarantine { message, reason, now_ms } => {
+            quarantine(tx, *message, reason, *now_ms, effects)
+        }
         #[cfg(test)]
         Change::LimitPages(_) => Ok(0),
     }
 }
 
-/// Keeps the highest id, so that no restart gives it again, whatever the clock says then.
-pub(super) fn raise_id_floor(tx: &Transaction<'_>, effects: &Effects) -> Result<(), StoreError> {
-    if let Some(id) = effects.highest {
-        tx.prepare_cached("UPDATE id_floor SET id = max(id, ?1)")?.execute([id.row()])?;
-    }
+pub(super) fn raise_id_floor(tx: &Transaction<'_>, floor: IdFloor) -> Result<(), StoreError> {
+    tx.prepare_cached("UPDATE id_floor SET id = ?1")?.execute([floor.id().row()])?;
     Ok(())
 }
 
 fn store(
     tx: &Transaction<'_>,
     stored: &Stored,
+    now: SystemTime,
     effects: &mut Effects,
 ) -> Result<Applied, StoreError> {
-    insert(tx, stored)?;
-    effects.due_changed = true;
+    insert(tx, stored, now)?;
     effects.highest = effects.highest.max(Some(stored.id));
     Ok(1)
 }
 
-fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
+fn insert(tx: &Transaction<'_>, stored: &Stored, now: SystemTime) -> Result<(), StoreError> {
     let NewMessage { reverse_path, recipients, options, binary, source, account, helo, listener } =
         &stored.message;
     let id = stored.id.row();
@@ -94,7 +99,7 @@ fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
          VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     )?;
     // Due from now, not from its arrival: what becomes due is found in the order of this time.
-    let due_ms = to_ms(SystemTime::now());
+    let due_ms = to_ms(now);
     for (ordinal, recipient) in (0i64..).zip(recipients) {
         row.execute(params![
             id,
@@ -114,6 +119,7 @@ fn insert(tx: &Transaction<'_>, stored: &Stored) -> Result<(), StoreError> {
 fn record(
     tx: &Transaction<'_>,
     attempt: &Attempt,
+    now: SystemTime,
     effects: &mut Effects,
 ) -> Result<Applied, StoreError> {
     let id = attempt.message.row();
@@ -150,7 +156,7 @@ fn record(
     if let SenderReport::Bounce(bounce) = &attempt.report
         && told > 0
     {
-        insert_bounce(tx, bounce, at_ms)?;
+        insert_bounce(tx, bounce, at_ms, now)?;
         effects.highest = effects.highest.max(Some(bounce.id));
         effects.due_changed = true;
     }
@@ -158,17 +164,22 @@ fn record(
     Ok(1)
 }
 
-fn insert_bounce(tx: &Transaction<'_>, bounce: &Bounce, now_ms: i64) -> Result<(), StoreError> {
+fn insert_bounce(
+    tx: &Transaction<'_>,
+    bounce: &Bounce,
+    received_ms: i64,
+    now: SystemTime,
+) -> Result<(), StoreError> {
     let stored = Stored {
         id: bounce.id,
         message: bounce.message.clone(),
-        received_ms: now_ms,
+        received_ms,
         size: bounce.content.len() as u64,
         checksum: Checksum::of(&bounce.content),
         eight_bit: !bounce.content.is_ascii(),
         content: Content::Inline(bounce.content.clone().into()),
     };
-    insert(tx, &stored)
+    insert(tx, &stored, now)
 }
 
 fn remove_recipient(tx: &Transaction<'_>, id: i64, ordinal: u32) -> Result<usize, StoreError> {
@@ -241,6 +252,7 @@ fn delete(
         badmail.execute([message.row()])?;
         touched += u64::from(remove_message(tx, *message, effects)?);
     }
+    effects.removed = true;
     Ok(touched)
 }
 
@@ -249,6 +261,7 @@ fn quarantine(
     message: QueueId,
     reason: &str,
     now_ms: i64,
+    effects: &mut Effects,
 ) -> Result<Applied, StoreError> {
     // A message deleted while it was being read looks damaged to the reader; it is no news.
     let there = tx
@@ -258,5 +271,6 @@ fn quarantine(
         .execute(params![message.row(), reason, now_ms])?;
     tx.prepare_cached("UPDATE recipients SET due_ms = ?2 WHERE message = ?1")?
         .execute([message.row(), NEVER])?;
+    effects.removed = true;
     Ok(there as u64)
 }

@@ -83,9 +83,9 @@ impl FromStr for QueueId {
 pub(super) struct IdSource(AtomicU64);
 
 impl IdSource {
-    /// `last` is the highest id ever committed: no restart and no clock goes below it.
-    pub(super) fn raise(&self, last: QueueId) {
-        self.0.fetch_max(last.0, Ordering::Relaxed);
+    /// At or above the highest id ever committed: no restart and no clock goes below it.
+    pub(super) fn raise(&self, floor: IdFloor) {
+        self.0.fetch_max(floor.0.0, Ordering::Relaxed);
     }
 
     pub(super) fn next(&self, now: SystemTime, random: u64) -> QueueId {
@@ -101,6 +101,31 @@ impl IdSource {
                 Err(seen) => last = seen,
             }
         }
+    }
+}
+
+/// How far the floor is put above an id: ten seconds of ids.
+const FLOOR_STEP: u64 = 10_000 << LOW_BITS;
+
+/// What no id given after a restart goes below, whatever the clock says then. It is kept in the
+/// database, some way ahead, so that it is seldom written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IdFloor(QueueId);
+
+impl IdFloor {
+    /// The floor of the database.
+    pub(super) fn at(id: QueueId) -> Self {
+        Self(id)
+    }
+
+    pub(super) fn id(self) -> QueueId {
+        self.0
+    }
+
+    /// The next floor, if this id was given above the present one.
+    pub(super) fn above(self, given: Option<QueueId>) -> Option<Self> {
+        let QueueId(given) = given.filter(|given| *given > self.0)?;
+        Some(Self(QueueId(given.saturating_add(FLOOR_STEP).min((1 << 63) - 1))))
     }
 }
 
@@ -124,7 +149,7 @@ mod tests {
             steps in proptest::collection::vec((0u64..3_000_000_000, any::<u64>()), 1..60)
         ) {
             let source = IdSource::default();
-            source.raise(QueueId(5));
+            source.raise(IdFloor::at(QueueId(5)));
             let mut last = QueueId(5);
             for (seconds, random) in steps {
                 let next = source.next(UNIX_EPOCH + Duration::from_secs(seconds), random);
@@ -139,6 +164,18 @@ mod tests {
                 prop_assert_eq!(id.to_string(), text.to_uppercase());
             }
         }
+    }
+
+    #[test]
+    fn the_floor_is_raised_seldom_and_covers_what_was_given() {
+        let floor = IdFloor::at(QueueId(7));
+        assert_eq!(floor.above(None), None);
+        assert_eq!(floor.above(Some(QueueId(7))), None);
+        let next = floor.above(Some(QueueId(8))).unwrap();
+        assert_eq!(next.id(), QueueId(8 + FLOOR_STEP));
+        assert_eq!(next.above(Some(QueueId(9))), None);
+        let last = QueueId((1 << 63) - 1);
+        assert_eq!(floor.above(Some(last)), Some(IdFloor::at(last)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A database in WAL mode cannot even be read without room for its index. A relay that would not
 //! start for it would leave senders without a word; one that starts puts them off (452).
 
+use super::id::IdFloor;
 use super::spool::{Inner, Spool, SpoolSettings};
 use super::writer::{BatchLimits, Request, Writer};
 use super::{QueueId, StoreError, read, schema};
@@ -118,13 +119,22 @@ impl Inner {
             tracing::info!(files = swept, "removed body files that no message names");
         }
         let last = connection.query_row("SELECT id FROM id_floor", [], |row| row.get(0))?;
-        self.ids.raise(QueueId::from_row(last));
+        let id_floor = IdFloor::at(QueueId::from_row(last));
+        self.ids.raise(id_floor);
         let limits = BatchLimits {
             changes_max: self.settings.batch_changes_max.max(1),
             bytes_max: self.settings.batch_bytes_max,
         };
-        let (folders, due) = (self.folders.clone(), Arc::clone(&self.due));
-        let writer = Writer { connection, folders, limits, due, lock };
+        let writer = Writer {
+            connection,
+            folders: self.folders.clone(),
+            limits,
+            handoff: Arc::clone(&self.handoff),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
+            id_floor,
+            stored_at: None,
+            lock,
+        };
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let writer = std::thread::Builder::new()
             .name("queue-writer".into())

@@ -2,6 +2,7 @@
 
 use super::accept::MessageWriter;
 use super::body::BodyFolders;
+use super::handoff::{Handoff, Kept, News};
 use super::list::{Filter, MessageDetail, MessageSummary, QueueStats};
 use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, Rest, to_ms};
 use super::opening::Opened;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 /// Read connections kept open.
 const READERS_KEPT_MAX: usize = 4;
@@ -62,7 +63,7 @@ pub(super) struct Inner {
     /// Why it was not opened.
     pub(super) closed_for: Mutex<String>,
     readers: Mutex<Vec<Reader>>,
-    pub(super) due: Arc<Notify>,
+    pub(super) handoff: Arc<Handoff>,
     damaged: AtomicU64,
     retries: AtomicU64,
 }
@@ -93,7 +94,7 @@ impl Spool {
             is_open: watch::Sender::new(false),
             closed_for: Mutex::default(),
             readers: Mutex::new(Vec::new()),
-            due: Arc::new(Notify::new()),
+            handoff: Arc::default(),
             damaged: AtomicU64::new(0),
             retries: AtomicU64::new(0),
         }))
@@ -160,7 +161,21 @@ impl Spool {
 
     /// Waits until recipients may have become due by a change, not by the clock. For one waiter.
     pub async fn due_changed(&self) {
-        self.0.due.notified().await;
+        self.0.handoff.wait().await;
+    }
+
+    /// What may have become due by a change since this was last asked.
+    ///
+    /// A new message is among it before any attempt at it is recorded: whoever asks after an
+    /// attempt was recorded, and knows what it was about, takes no message twice.
+    pub fn take_news(&self) -> News {
+        self.0.handoff.take()
+    }
+
+    /// The message as it was stored, unless it may have been removed since: then it is to be
+    /// loaded.
+    pub fn kept<'kept>(&self, kept: &'kept Kept) -> Option<&'kept LoadedMessage> {
+        self.0.handoff.holds(kept).then_some(&kept.message)
     }
 
     /// Recipients due at `now` behind `cursor`, at most `limit`, in order of their due time; and

@@ -1,13 +1,24 @@
 //! The one writer: a thread that drains what waits into one transaction and answers after COMMIT.
 
 use super::apply::{self, Applied, Effects};
-use super::message::{Attempt, Stored};
+use super::body::{BodyFolders, Content};
+use super::handoff::Handoff;
+use super::id::IdFloor;
+use super::message::{Attempt, Stored, to_ms};
 use super::{QueueId, StoreError};
-use crate::queue::body::{BodyFolders, Content};
 use rusqlite::Connection;
 use std::fs::File;
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, oneshot};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+/// While mail comes in, what became of attempts waits so long for a message whose way to the disk
+/// it can share. Until then a crash means that a message is delivered twice, never that it is lost.
+const RECORDS_WAIT: Duration = Duration::from_millis(2);
+/// Mail comes in: the latest message was stored less than this ago.
+const COMING_IN: Duration = Duration::from_millis(10);
 
 /// A change to the queue. Applied more than once only when the transaction was rolled back.
 #[derive(Debug)]
@@ -62,26 +73,44 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) folders: BodyFolders,
     pub(super) limits: BatchLimits,
-    /// Told whenever a recipient may have become due.
-    pub(super) due: Arc<Notify>,
+    /// Told of what may have become due.
+    pub(super) handoff: Arc<Handoff>,
+    /// Waits for requests, with a clock.
+    pub(super) runtime: Runtime,
+    pub(super) id_floor: IdFloor,
+    /// When the latest message was stored.
+    pub(super) stored_at: Option<Instant>,
     /// Held locked while this writer lives: two would sweep each other's files.
     #[expect(dead_code, reason = "held for its lock alone")]
     pub(super) lock: File,
 }
 
+/// Requests of one transaction.
+#[derive(Debug, Default)]
+struct Batch {
+    requests: Vec<Request>,
+    bytes: usize,
+    /// Somebody is waiting to hear that this is on disk.
+    is_urgent: bool,
+}
+
+impl Batch {
+    fn push(&mut self, request: Request) {
+        self.bytes += request.change.weight();
+        self.is_urgent |= !matches!(request.change, Change::Record(_));
+        self.requests.push(request);
+    }
+
+    fn is_full(&self, limits: BatchLimits) -> bool {
+        self.requests.len() >= limits.changes_max || self.bytes >= limits.bytes_max
+    }
+}
+
 impl Writer {
-    /// Runs until every sender is gone. There is no delay to gather more: while one COMMIT is on
-    /// its way to the disk, the next batch gathers by itself.
+    /// Runs until every sender is gone.
     pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        while let Some(first) = requests.blocking_recv() {
-            let mut bytes = first.change.weight();
-            let mut batch = vec![first];
-            while batch.len() < self.limits.changes_max && bytes < self.limits.bytes_max {
-                let Ok(next) = requests.try_recv() else { break };
-                bytes += next.change.weight();
-                batch.push(next);
-            }
-            self.process(batch);
+        while let Some(batch) = self.gather(&mut requests) {
+            self.process(batch.requests);
         }
         let drained = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = drained {
@@ -89,17 +118,40 @@ impl Writer {
         }
     }
 
-    fn process(&mut self, mut batch: Vec<Request>) {
-        match self.transact(&batch) {
+    /// What waits. There is no delay to gather more of what is urgent: while one COMMIT is on its
+    /// way to the disk, the next batch gathers by itself.
+    fn gather(&self, requests: &mut mpsc::Receiver<Request>) -> Option<Batch> {
+        let is_coming_in = self.stored_at.is_some_and(|at| at.elapsed() < COMING_IN);
+        self.runtime.block_on(async {
+            let mut batch = Batch::default();
+            batch.push(requests.recv().await?);
+            let until = Instant::now() + RECORDS_WAIT;
+            while !batch.is_full(self.limits) {
+                if let Ok(next) = requests.try_recv() {
+                    batch.push(next);
+                } else if batch.is_urgent || !is_coming_in {
+                    break;
+                } else if let Ok(Some(next)) = timeout_at(until, requests.recv()).await {
+                    batch.push(next);
+                } else {
+                    break;
+                }
+            }
+            Some(batch)
+        })
+    }
+
+    fn process(&mut self, batch: Vec<Request>) {
+        let now = SystemTime::now();
+        match self.transact(&batch, now) {
             Ok((applied, effects)) => {
                 self.after_commit(&effects);
-                for (request, applied) in batch.iter_mut().zip(applied) {
-                    if let Change::Store(stored) = &mut request.change
-                        && let Content::File(file) = &mut stored.content
-                    {
-                        file.keep();
+                for (request, applied) in batch.into_iter().zip(applied) {
+                    // That nobody waits any more is no fault.
+                    let _ = request.done.send(Ok(applied));
+                    if let Change::Store(stored) = request.change {
+                        self.stored(*stored, now);
                     }
-                    take_done(request, Ok(applied));
                 }
             }
             // One bad request must not take the others with it.
@@ -110,14 +162,18 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, requests = batch.len(), "the queue could not be written");
-                for request in &mut batch {
-                    take_done(request, Err(error.clone()));
+                for request in batch {
+                    let _ = request.done.send(Err(error.clone()));
                 }
             }
         }
     }
 
-    fn transact(&mut self, batch: &[Request]) -> Result<(Vec<Applied>, Effects), StoreError> {
+    fn transact(
+        &mut self,
+        batch: &[Request],
+        now: SystemTime,
+    ) -> Result<(Vec<Applied>, Effects), StoreError> {
         #[cfg(test)]
         if let [Request { change: Change::LimitPages(pages), .. }] = batch {
             self.connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
@@ -127,11 +183,15 @@ impl Writer {
         let mut effects = Effects::default();
         let mut applied = Vec::with_capacity(batch.len());
         for request in batch {
-            applied.push(apply::change(&transaction, &request.change, &mut effects)?);
+            applied.push(apply::change(&transaction, &request.change, now, &mut effects)?);
         }
-        apply::raise_id_floor(&transaction, &effects)?;
+        let floor = self.id_floor.above(effects.highest);
+        if let Some(floor) = floor {
+            apply::raise_id_floor(&transaction, floor)?;
+        }
         // Dropped without COMMIT, as by every `?` above, a transaction is rolled back.
         transaction.commit()?;
+        self.id_floor = floor.unwrap_or(self.id_floor);
         Ok((applied, effects))
     }
 
@@ -143,14 +203,19 @@ impl Writer {
                 tracing::warn!(queue_id = %id, %error, "body file not removed; the next start does");
             }
         }
+        if effects.removed {
+            self.handoff.removed();
+        }
         if effects.due_changed {
-            self.due.notify_one();
+            self.handoff.due();
         }
     }
-}
 
-/// Answers a request; that nobody waits any more is no fault.
-fn take_done(request: &mut Request, result: Result<Applied, StoreError>) {
-    let (unused, _) = oneshot::channel();
-    let _ = std::mem::replace(&mut request.done, unused).send(result);
+    fn stored(&mut self, mut stored: Stored, now: SystemTime) {
+        if let Content::File(file) = &mut stored.content {
+            file.keep();
+        }
+        self.stored_at = Some(Instant::now());
+        self.handoff.stored(stored, to_ms(now));
+    }
 }

@@ -1,6 +1,7 @@
 //! Delivery against scripted next hops over loopback.
 
 mod destinations;
+mod handoff;
 mod options;
 mod replies;
 mod sink;

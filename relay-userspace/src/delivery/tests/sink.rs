@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsAcceptor;
 
 /// What the sink does at some point of the dialogue.
@@ -18,6 +18,8 @@ pub(super) enum Answer {
     Drop,
     /// Never says anything again.
     Hang,
+    /// The usual, once the test has said so.
+    Held(Arc<Notify>),
 }
 
 /// Called with a command line, or `connect`, `content` (the middle of DATA) and `end`.
@@ -185,6 +187,7 @@ impl Peer {
                 }
                 Answer::Drop => return false,
                 Answer::Hang => std::future::pending().await,
+                Answer::Held(gate) => gate.notified().await,
             }
             if line == b".\r\n" {
                 return true;
@@ -199,6 +202,10 @@ impl Peer {
             Answer::Say(text) => text,
             Answer::Drop => return false,
             Answer::Hang => std::future::pending().await,
+            Answer::Held(gate) => {
+                gate.notified().await;
+                usual
+            }
         };
         socket.write_all(format!("{text}\r\n").as_bytes()).await.is_ok()
     }

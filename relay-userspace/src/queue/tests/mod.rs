@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod handoff;
 mod model;
 mod options;
 
