@@ -85,7 +85,7 @@ impl MessageWriter {
         }
         let file = match &mut self.overflow {
             Some(file) => file,
-            none => none.insert(Incoming::create(self.spool.folders(), self.id)?),
+            none => none.insert(self.spool.begin_file(self.id)?),
         };
         file.write(&self.buffer)?;
         self.buffer.clear();

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A message's content, with `F` for the one in a file.
 #[derive(Debug)]
@@ -98,13 +99,19 @@ impl Drop for BodyFile {
 pub(super) struct Incoming {
     file: File,
     guard: BodyFile,
+    #[expect(dead_code, reason = "held as long as the file is open")]
+    place: OwnedSemaphorePermit,
 }
 
 impl Incoming {
-    pub(super) fn create(folders: &BodyFolders, id: QueueId) -> Result<Self, StoreError> {
+    pub(super) fn create(
+        folders: &BodyFolders,
+        id: QueueId,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, StoreError> {
         let path = folders.incoming.join(id.to_string());
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { file, guard: BodyFile { path, kept: false } })
+        Ok(Self { file, guard: BodyFile { path, kept: false }, place })
     }
 
     pub(super) fn write(&mut self, data: &[u8]) -> Result<(), StoreError> {

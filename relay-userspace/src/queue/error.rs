@@ -8,6 +8,9 @@ pub enum StoreError {
     /// The disk is full or below the reserve: the client may come again (452 4.3.1).
     #[error("no space for the queue: {0}")]
     Full(String),
+    /// Too much comes in at once.
+    #[error("too much at once for the queue: {0}")]
+    Busy(String),
     /// The disk or the file system failed.
     #[error("the queue's disk fails: {0}")]
     Io(String),
@@ -31,6 +34,7 @@ impl StoreError {
     pub fn status(&self) -> (u16, (u8, u16, u16)) {
         match self {
             Self::Full(_) => (452, (4, 3, 1)),
+            Self::Busy(_) => (451, (4, 4, 5)),
             Self::Io(_) | Self::Damaged(_) | Self::Conflict(_) | Self::NoRecipients => {
                 (451, (4, 3, 0))
             }
@@ -94,6 +98,7 @@ mod tests {
         assert_eq!(sqlite(rusqlite::ffi::SQLITE_FULL).status(), (452, (4, 3, 1)));
         assert_eq!(sqlite(rusqlite::ffi::SQLITE_IOERR_FSYNC).status(), (451, (4, 3, 0)));
         assert!(matches!(sqlite(rusqlite::ffi::SQLITE_CORRUPT), StoreError::Damaged(_)));
+        assert_eq!(StoreError::Busy(String::new()).status(), (451, (4, 4, 5)));
         assert_eq!(StoreError::Closed.status(), (451, (4, 3, 2)));
     }
 }

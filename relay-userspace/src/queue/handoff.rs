@@ -50,6 +50,17 @@ pub(super) struct Handoff {
     removals: AtomicU64,
 }
 
+/// Wakes delivery when it is dropped. It goes with the answer to whoever stored the message, so
+/// that one thread is woken for both; if nobody waits for the answer any more, it goes at once.
+#[derive(Debug)]
+pub(super) struct Wake(Arc<Handoff>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.told.notify_one();
+    }
+}
+
 impl Default for Handoff {
     fn default() -> Self {
         Self {
@@ -62,15 +73,16 @@ impl Default for Handoff {
 }
 
 impl Handoff {
-    /// A message was committed, with recipients due at `due_ms`.
-    pub(super) fn stored(&self, stored: Stored, due_ms: i64) {
-        let waits_for_room = self.with_news(|news| news.fresh.len() >= WAITING_MAX);
-        if waits_for_room {
-            return self.due();
+    /// A message was committed, with recipients due at `due_ms`. Delivery is woken by whoever
+    /// drops what this returns.
+    pub(super) fn stored(self: &Arc<Self>, stored: Stored, due_ms: i64) -> Wake {
+        if self.with_news(|news| news.fresh.len() >= WAITING_MAX) {
+            self.with_news(|news| news.more = true);
+        } else {
+            let fresh = self.fresh(stored, due_ms);
+            self.with_news(|news| news.fresh.push(fresh));
         }
-        let fresh = self.fresh(stored, due_ms);
-        self.with_news(|news| news.fresh.push(fresh));
-        self.told.notify_one();
+        Wake(Arc::clone(self))
     }
 
     /// Recipients may have become due that are in the database alone.

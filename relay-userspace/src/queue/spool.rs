@@ -1,7 +1,7 @@
 //! The handle that the relay, delivery and the control socket hold.
 
 use super::accept::MessageWriter;
-use super::body::BodyFolders;
+use super::body::{BodyFolders, Incoming};
 use super::handoff::{Handoff, Kept, News};
 use super::list::{Filter, MessageDetail, MessageSummary, QueueStats};
 use super::message::{Attempt, DueCursor, DueRecipient, LoadedMessage, NewMessage, Rest, to_ms};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 /// Read connections kept open.
 const READERS_KEPT_MAX: usize = 4;
@@ -33,6 +33,8 @@ pub struct SpoolSettings {
     pub batch_changes_max: usize,
     /// Octets of content in one transaction, after which no further change joins.
     pub batch_bytes_max: usize,
+    /// Contents in files that are written at once, each with an open file.
+    pub files_max: usize,
 }
 
 impl Default for SpoolSettings {
@@ -42,6 +44,7 @@ impl Default for SpoolSettings {
             free_bytes_min: 64 << 20,
             batch_changes_max: 256,
             batch_bytes_max: 8 << 20,
+            files_max: 1_000,
         }
     }
 }
@@ -64,6 +67,7 @@ pub(super) struct Inner {
     pub(super) closed_for: Mutex<String>,
     readers: Mutex<Vec<Reader>>,
     pub(super) handoff: Arc<Handoff>,
+    files: Arc<Semaphore>,
     damaged: AtomicU64,
     retries: AtomicU64,
 }
@@ -84,6 +88,7 @@ impl Drop for Inner {
 impl Spool {
     /// The queue of a folder, not open.
     pub(super) fn closed(folder: &Path, settings: SpoolSettings) -> Self {
+        let files_max = settings.files_max.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(Inner {
             settings,
             folder: folder.to_owned(),
@@ -95,6 +100,7 @@ impl Spool {
             closed_for: Mutex::default(),
             readers: Mutex::new(Vec::new()),
             handoff: Arc::default(),
+            files: Arc::new(Semaphore::new(files_max)),
             damaged: AtomicU64::new(0),
             retries: AtomicU64::new(0),
         }))
@@ -106,6 +112,14 @@ impl Spool {
 
     pub(super) fn folders(&self) -> &BodyFolders {
         &self.0.folders
+    }
+
+    /// Begins the file of a message.
+    pub(super) fn begin_file(&self, id: QueueId) -> Result<Incoming, StoreError> {
+        let place = Arc::clone(&self.0.files).try_acquire_owned().map_err(|_| {
+            StoreError::Busy(format!("{} large messages are coming in", self.0.settings.files_max))
+        })?;
+        Incoming::create(&self.0.folders, id, place)
     }
 
     /// Begins a message. Refused while the disk is below its reserve.
@@ -156,7 +170,7 @@ impl Spool {
         let request = Request { change, done };
         let requests = self.opened_now()?.requests.as_ref().ok_or(StoreError::Closed)?;
         requests.send(request).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        Ok(answer.await.map_err(|_| StoreError::Closed)??.applied)
     }
 
     /// Waits until recipients may have become due by a change, not by the clock. For one waiter.

@@ -2,7 +2,7 @@
 
 use super::apply::{self, Applied, Effects};
 use super::body::{BodyFolders, Content};
-use super::handoff::Handoff;
+use super::handoff::{Handoff, Wake};
 use super::id::IdFloor;
 use super::message::{Attempt, Stored, to_ms};
 use super::{QueueId, StoreError};
@@ -58,7 +58,15 @@ impl Change {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) change: Change,
-    pub(super) done: oneshot::Sender<Result<Applied, StoreError>>,
+    pub(super) done: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+/// A change is on disk.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) applied: Applied,
+    #[expect(dead_code, reason = "wakes delivery when it is dropped")]
+    wake: Option<Wake>,
 }
 
 /// Bounds of one transaction.
@@ -147,11 +155,12 @@ impl Writer {
             Ok((applied, effects)) => {
                 self.after_commit(&effects);
                 for (request, applied) in batch.into_iter().zip(applied) {
+                    let wake = match request.change {
+                        Change::Store(stored) => Some(self.stored(*stored, now)),
+                        _ => None,
+                    };
                     // That nobody waits any more is no fault.
-                    let _ = request.done.send(Ok(applied));
-                    if let Change::Store(stored) = request.change {
-                        self.stored(*stored, now);
-                    }
+                    let _ = request.done.send(Ok(Done { applied, wake }));
                 }
             }
             // One bad request must not take the others with it.
@@ -211,11 +220,11 @@ impl Writer {
         }
     }
 
-    fn stored(&mut self, mut stored: Stored, now: SystemTime) {
+    fn stored(&mut self, mut stored: Stored, now: SystemTime) -> Wake {
         if let Content::File(file) = &mut stored.content {
             file.keep();
         }
         self.stored_at = Some(Instant::now());
-        self.handoff.stored(stored, to_ms(now));
+        self.handoff.stored(stored, to_ms(now))
     }
 }

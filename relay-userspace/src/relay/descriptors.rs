@@ -9,11 +9,17 @@ use crate::config::Config;
 /// For what belongs to no client: listeners, DNS, the queue's database, the control socket.
 const RESERVE: u64 = 512;
 
-/// What this configuration can need at most: a session has its socket and the file of its message,
-/// and so has a delivery.
+/// Large messages that may come in at once, each with a file: one in two sessions.
+pub fn message_files(config: &Config) -> usize {
+    config.limits.connections.div_ceil(2)
+}
+
+/// What this configuration can need at most: each session its socket, some the files of their
+/// messages, and a delivery both.
 pub fn needed(config: &Config) -> u64 {
-    let users = config.limits.connections.saturating_add(config.queue.concurrency);
-    (users as u64).saturating_mul(2).saturating_add(RESERVE)
+    let deliveries = config.queue.concurrency.saturating_mul(2);
+    let sessions = config.limits.connections.saturating_add(message_files(config));
+    (deliveries as u64).saturating_add(sessions as u64).saturating_add(RESERVE)
 }
 
 /// Raises the limit of this process to `needed`; to be called while it is still root.

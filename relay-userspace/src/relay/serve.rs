@@ -203,8 +203,11 @@ pub(super) fn share(
     let (domains, postmaster) = state::domain_table(config)?;
     let exempt = ExemptRecipients::from_patterns(&config.relay.dnsbl_exempt_recipients)
         .context("relay.dnsbl_exempt_recipients")?;
-    let spool_settings =
-        SpoolSettings { free_bytes_min: config.queue.min_free_bytes, ..SpoolSettings::default() };
+    let spool_settings = SpoolSettings {
+        free_bytes_min: config.queue.min_free_bytes,
+        files_max: descriptors::message_files(config),
+        ..SpoolSettings::default()
+    };
     let listeners = config.listeners.iter().enumerate().map(|(index, listener)| {
         let bound = bound.iter().filter(|bound| bound.listener == index);
         Arc::new(Listener::new(config, listener, bound.map(|bound| bound.address).collect()))

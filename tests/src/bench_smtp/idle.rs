@@ -24,14 +24,14 @@ const NEW_CLIENT_MS_AT_MOST: f64 = 50.0;
 const OTHERS: usize = 100;
 
 /// How many connections Postern is to permit: as many as [`SESSIONS`] and some others, or what the limit
-/// on open files allows, if root may not raise that. It wants two for each, and some for itself.
+/// on open files allows, if root may not raise that. It wants three for two, and some for itself.
 ///
 /// # Errors
 /// The limit cannot be asked for.
 pub(super) fn connections() -> Result<usize> {
     const FILES_BESIDES: usize = 1_000;
     let (wanted, (_, hard)) = (SESSIONS + OTHERS, getrlimit(Resource::RLIMIT_NOFILE)?);
-    let files = (2 * wanted + FILES_BESIDES) as u64;
+    let files = (wanted * 3 / 2 + FILES_BESIDES) as u64;
     let hard = match setrlimit(Resource::RLIMIT_NOFILE, files, hard.max(files)) {
         Ok(()) => files,
         Err(_) => {
@@ -39,7 +39,7 @@ pub(super) fn connections() -> Result<usize> {
             hard
         }
     };
-    Ok(wanted.min(usize::try_from(hard)?.saturating_sub(FILES_BESIDES) / 2))
+    Ok(wanted.min(usize::try_from(hard)?.saturating_sub(FILES_BESIDES) * 2 / 3))
 }
 
 /// # Errors

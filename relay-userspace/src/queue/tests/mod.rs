@@ -110,6 +110,27 @@ async fn content_comes_back_byte_for_byte_also_after_reopening() {
 }
 
 #[tokio::test]
+async fn no_more_large_messages_come_in_at_once_than_there_are_files_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SpoolSettings {
+        inline_bytes_max: 1000,
+        free_bytes_min: 1,
+        files_max: 1,
+        ..SpoolSettings::default()
+    };
+    let spool = Spool::open(folder.path(), settings).unwrap();
+    let begin = || spool.begin(envelope("a@b.example", &["c@d.example"])).unwrap();
+    let (mut first, mut second) = (begin(), begin());
+    first.write(&[b'x'; 2000]).unwrap();
+    let refused = second.write(&[b'x'; 2000]).unwrap_err();
+    assert!(matches!(refused, StoreError::Busy(_)), "{refused}");
+    assert!(matches!(second.commit().await, Err(StoreError::Busy(_))));
+    store(&spool, "a@b.example", &["c@d.example"], b"a small one\r\n").await;
+    first.commit().await.unwrap();
+    begin().write(&[b'x'; 2000]).expect("the file before is closed");
+}
+
+#[tokio::test]
 async fn what_is_not_committed_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
