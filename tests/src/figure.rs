@@ -16,6 +16,11 @@ impl Rounds {
         self.0.push(figure);
     }
 
+    /// Nothing was measured.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// # Errors
     /// Nothing was measured.
     pub(crate) fn spread(&self) -> Result<Spread> {

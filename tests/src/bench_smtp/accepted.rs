@@ -7,7 +7,9 @@ use anyhow::{Result, ensure};
 
 use super::scene::{Scene, Server, Side};
 use crate::figure::{Bar, Line, Rounds, Table};
+use crate::netns::Netns;
 use crate::process::Process;
+use crate::world::INSIDE_HOST;
 
 const MESSAGE_BYTES: usize = 4096;
 const SESSIONS: [usize; 4] = [1, 10, 50, 200];
@@ -29,7 +31,8 @@ struct Figures {
 /// One line of each table.
 #[derive(Debug)]
 struct Row {
-    side: Side,
+    /// `None`: smtp-source straight into smtp-sink, which stores nothing. No server can be faster.
+    side: Option<Side>,
     load: Load,
     figures: Figures,
     left_out: bool,
@@ -49,15 +52,15 @@ impl Load {
     }
 
     /// Enough for a second or so.
-    fn messages(self, side: Side) -> u32 {
+    fn messages(self, side: Option<Side>) -> u32 {
         match (side, self.sessions) {
-            (Side::Exim, 1) => 30,
-            (Side::Exim, _) => 100,
+            (Some(Side::Exim), 1) => 30,
+            (Some(Side::Exim), _) => 100,
             // It hands on some 25 a second, and on a busy machine its short queue of connections
             // makes clients wait for seconds.
-            (Side::OpenSmtpd, _) => 150,
+            (Some(Side::OpenSmtpd), _) => 150,
             (_, 1) => 500,
-            (Side::Postern, _) => 4_000,
+            (Some(Side::Postern) | None, _) => 4_000,
             _ => 2_000,
         }
     }
@@ -70,17 +73,12 @@ pub(super) fn measure(scene: &Scene) -> Result<Vec<Table>> {
     for reuse in [false, true] {
         for sessions in SESSIONS {
             let load = Load { sessions, reuse };
-            let mut all: Vec<Row> = scene
-                .servers
-                .iter()
-                .map(|server| Row {
-                    side: server.side,
-                    load,
-                    figures: Figures::default(),
-                    left_out: false,
-                })
-                .collect();
+            let row = |side| Row { side, load, figures: Figures::default(), left_out: false };
+            let mut all: Vec<Row> =
+                scene.servers.iter().map(|server| row(Some(server.side))).collect();
+            let mut nothing = row(None);
             for _ in 0..scene.rounds() {
+                straight(scene, load, &mut nothing.figures)?;
                 for (server, row) in scene.servers.iter().zip(&mut all) {
                     let figures = &mut row.figures;
                     row.left_out = row.left_out
@@ -89,21 +87,47 @@ pub(super) fn measure(scene: &Scene) -> Result<Vec<Table>> {
                             .is_none();
                 }
             }
-            rows.extend(all.into_iter().filter(|row| !row.left_out));
+            rows.extend(all.into_iter().filter(|row| !row.left_out).chain([nothing]));
         }
     }
     tables(&rows, scene.rounds())
 }
 
 fn run(scene: &Scene, server: &Server, load: Load, figures: &mut Figures) -> Result<()> {
-    let messages = scene.scaled(load.messages(server.side)).max(u32::try_from(load.sessions)?);
     server.group.idle()?;
-    let (cpu, arrived) = (server.group.cpu()?, scene.sink.messages());
-    let mut source = scene.world.out.command("smtp-source");
+    let cpu = server.group.cpu()?;
+    let source = &scene.world.out;
+    let sent = send(scene, Some(server.side), load, source, &server.address.to_string())?;
+    server.group.idle()?;
+    let cpu_s = (server.group.cpu()? - cpu).as_secs_f64();
+    figures.accepted_per_s.push(sent.accepted_per_s);
+    figures.through_per_s.push(sent.through_per_s);
+    figures.cpu_s.push(cpu_s * 1000.0 / f64::from(sent.messages));
+    Ok(())
+}
+
+fn straight(scene: &Scene, load: Load, figures: &mut Figures) -> Result<()> {
+    // From the gateway: over one wire, as from outside to a server.
+    let sent = send(scene, None, load, &scene.world.gw, INSIDE_HOST)?;
+    figures.accepted_per_s.push(sent.accepted_per_s);
+    Ok(())
+}
+
+/// What became of a load.
+struct Sent {
+    messages: u32,
+    accepted_per_s: f64,
+    through_per_s: f64,
+}
+
+fn send(scene: &Scene, side: Option<Side>, load: Load, from: &Netns, host: &str) -> Result<Sent> {
+    let messages = scene.scaled(load.messages(side)).max(u32::try_from(load.sessions)?);
+    let arrived = scene.sink.messages();
+    let mut source = from.command("smtp-source");
     source.args(["-s", &load.sessions.to_string(), "-m", &messages.to_string()]);
     source.args(load.reuse.then_some("-d"));
     source.args(["-l", &MESSAGE_BYTES.to_string(), "-f", "load@foreign.test"]);
-    source.args(["-t", "user@inside.test", &format!("{}:25", server.address)]);
+    source.args(["-t", "user@inside.test", &format!("{host}:25")]);
     let started = Instant::now();
     let ended = Process::start(source.stdout(Stdio::null()))?.wait()?;
     ensure!(ended.success(), "smtp-source failed");
@@ -119,12 +143,12 @@ fn run(scene: &Scene, server: &Server, load: Load, figures: &mut Figures) -> Res
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     let through_s = started.elapsed().as_secs_f64();
-    server.group.idle()?;
-    let cpu_s = (server.group.cpu()? - cpu).as_secs_f64();
-    figures.accepted_per_s.push(f64::from(messages) / accepted_s);
-    figures.through_per_s.push(f64::from(messages) / through_s);
-    figures.cpu_s.push(cpu_s * 1000.0 / f64::from(messages));
-    Ok(())
+    let per_s = |seconds| f64::from(messages) / seconds;
+    Ok(Sent { messages, accepted_per_s: per_s(accepted_s), through_per_s: per_s(through_s) })
+}
+
+fn name(side: Option<Side>) -> &'static str {
+    side.map_or("smtp-sink alone, nothing stored", Side::name)
 }
 
 /// What a table shows of the rows, and what is asked there of Postern.
@@ -169,15 +193,20 @@ const COLUMNS: [Column; 3] = [
 
 fn tables(rows: &[Row], rounds: usize) -> Result<Vec<Table>> {
     let table = |column: &Column| {
-        let lines = rows.iter().map(|row| {
+        let rows = rows.iter().filter(|row| !(column.of)(&row.figures).is_empty());
+        let lines = rows.clone().map(|row| {
             let figure = (column.of)(&row.figures);
-            let mut line = Line::new(format!("{}: {}", row.load.named(), row.side.name()), figure)?;
-            let others = rows.iter().filter(|other| other.load == row.load);
-            for other in others.filter(|_| row.side == Side::Postern) {
-                if other.side != Side::Postern {
+            let mut line = Line::new(format!("{}: {}", row.load.named(), name(row.side)), figure)?;
+            let others = rows.clone().filter(|other| other.load == row.load);
+            for other in others.filter(|_| row.side == Some(Side::Postern)) {
+                if other.side != Some(Side::Postern) {
                     let ratio = figure.times((column.of)(&other.figures))?;
-                    let what = format!("times {}'s", other.side.name());
-                    line = line.against(what, &ratio, (column.bar)(row.load, other.side))?;
+                    let bar = other.side.and_then(|side| (column.bar)(row.load, side));
+                    let what = other.side.map_or_else(
+                        || "of smtp-sink alone".to_owned(),
+                        |side| format!("times {}'s", side.name()),
+                    );
+                    line = line.against(what, &ratio, bar)?;
                 }
             }
             Ok(line)
