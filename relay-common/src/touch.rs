@@ -66,9 +66,10 @@ impl Touch {
     }
 }
 
-/// What a source's marks say; `word` reads the family's map.
+/// What a source's marks say; `word` reads the family's map. `likely` is called where the packed
+/// table will be asked for the host.
 #[inline(always)]
-pub fn of(source: &Source, word: impl Fn(Family, u32) -> u64) -> Touch {
+pub fn of(source: &Source, word: impl Fn(Family, u32) -> u64, likely: impl FnOnce()) -> Touch {
     // All words are asked for before the first is there: each may be far away.
     match source {
         Source::V4(ip) => {
@@ -80,6 +81,9 @@ pub fn of(source: &Source, word: impl Fn(Family, u32) -> u64) -> Touch {
             }
             let prefixes = is_marked(Mark::of_v4(NETWORKS, network));
             let hosts = is_marked(Mark::hashed(HOSTS, host as u64, Family::V4.host_len()));
+            if hosts {
+                likely();
+            }
             Touch { hosts, prefixes }
         }
         Source::V6(b) => {
@@ -92,6 +96,9 @@ pub fn of(source: &Source, word: impl Fn(Family, u32) -> u64) -> Touch {
                 |len: u8| is_marked(Mark::hashed(NETWORKS, network >> (64 - len), len));
             let [long, middle, short] = V6_LENGTHS.map(in_network);
             let hosts = is_marked(Mark::hashed(HOSTS, network, Family::V6.host_len()));
+            if hosts {
+                likely();
+            }
             Touch { hosts, prefixes: long | middle | short }
         }
     }
@@ -241,10 +248,11 @@ mod tests {
     }
 
     fn look(words: &HashMap<u32, u64>, source: Source) -> Touch {
-        of(&source, |family, word| {
+        let word = |family, word| {
             assert_eq!(family, source.family());
             words.get(&word).copied().unwrap_or(0)
-        })
+        };
+        of(&source, word, || ())
     }
 
     proptest! {

@@ -9,10 +9,10 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap};
-use relay_common::control::{Control, Slot, Table};
+use relay_common::control::{Control, Kind, Slot, Table};
 use relay_common::entry::{Entry, List};
 use relay_common::layout;
-use relay_common::packed::{self, Found, Line};
+use relay_common::packed::{self, Found, Line, Place};
 use relay_common::parse::{Family, Source};
 use relay_common::touch::{self, Touch};
 use relay_common::verdict::{Lists, Step};
@@ -95,6 +95,22 @@ impl Tables {
         }
     }
 
+    /// Asks for the lines in which the host may stand. A processor that foresees what the marks will
+    /// say fetches them along with the marks, for which the lookup itself comes too late. Nothing
+    /// waits for what is read here.
+    #[inline(always)]
+    fn ask_for_lines(&self, source: &Source) {
+        for table in Table::ALL {
+            if self.control.uses(table, Kind::Hosts, source.family()) {
+                let place = Place::of(source, self.control.lines(table, source.family()));
+                if let Some(line) = self.line(table, source, place.line) {
+                    // SAFETY: it is a reference. Volatile, or the compiler would not read at all.
+                    unsafe { ptr::read_volatile(&line[0]) };
+                }
+            }
+        }
+    }
+
     /// What its line has no room for.
     #[inline(always)]
     fn spilled(&self, table: Table, source: &Source) -> Option<Entry> {
@@ -124,17 +140,18 @@ impl Lists for Tables {
     #[inline(always)]
     fn touched(&self, source: &Source) -> Touch {
         // A map for each: the kernel is faster where it knows the map beforehand.
-        let touch = touch::of(source, |family, index| match family {
+        let word = |family, index| match family {
             Family::V4 => TOUCHED_V4.get(index).map_or(0, |&word| word),
             Family::V6 => TOUCHED_V6.get(index).map_or(0, |&word| word),
-        });
+        };
+        let touch = touch::of(source, word, || self.ask_for_lines(source));
         let touch = verifier::forget_the_marks(touch, source);
         self.control.widened(touch, source.family())
     }
 
     #[inline(always)]
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
-        let place = packed::Place::of(source, self.control.lines(table, source.family()));
+        let place = Place::of(source, self.control.lines(table, source.family()));
         match place.find(self.line(table, source, place.line)?) {
             Found::Meaning(number) => {
                 MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))

@@ -39,10 +39,11 @@ impl At<'_> {
 
 impl Lists for At<'_> {
     fn touched(&self, source: &Source) -> Touch {
-        let touch = touch::of(source, |family, index| match family {
+        let word = |family, index| match family {
             Family::V4 => self.maps.touched_v4.get(index),
             Family::V6 => self.maps.touched_v6.get(index),
-        });
+        };
+        let touch = touch::of(source, word, || ());
         self.control.widened(touch, source.family())
     }
 
