@@ -8,6 +8,7 @@ pub mod dns;
 mod figure;
 pub mod https;
 pub mod netns;
+pub mod packaged;
 pub mod postfix;
 pub mod prober;
 pub mod process;

@@ -56,7 +56,7 @@ impl Tier {
         match self {
             Self::Pure => &[],
             Self::Userspace | Self::Kernel => &[Need::Toolchain],
-            Self::EndToEnd => &[Need::Toolchain, Need::Account, Need::Peers],
+            Self::EndToEnd => &[Need::Toolchain, Need::Account, Need::Peers, Need::Mailers],
         }
     }
 }
@@ -132,7 +132,8 @@ fn as_root(
     filter: Option<&str>,
 ) -> Result<Ran> {
     let binary = test_binary(target)?;
-    let env = [("POSTERN_BIN", postern)];
+    let mailers = setup::mailers_folder();
+    let env = [("POSTERN_BIN", postern), ("POSTERN_PEERS", mailers.as_path())];
     let mut command = privilege.command(binary, &env, "the test")?;
     command.current_dir(workspace::root().join("tests"));
     command.args(filter);

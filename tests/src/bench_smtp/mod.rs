@@ -8,7 +8,6 @@ mod body;
 mod client;
 mod group;
 mod idle;
-mod peers;
 mod refused;
 mod scene;
 

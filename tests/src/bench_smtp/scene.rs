@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Read;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,13 +13,10 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use super::group::Group;
-use super::peers::{EXIM, OPENSMTPD, Packaged};
+use crate::packaged::{CERTIFICATE, EXIM, KEY, OPENSMTPD, Packaged, make_certificate};
 use crate::postfix::Postfix;
 use crate::process::{Process, output, until};
 use crate::world::{GATEWAY, INSIDE_HOST, World};
-
-pub(super) const CERTIFICATE: &str = "peer.crt";
-pub(super) const KEY: &str = "peer.key";
 
 const ROUNDS: usize = 3;
 
@@ -244,20 +240,12 @@ impl Scene {
         let world = &self.world;
         world.gw.addr("eth1", &format!("{address}/24"))?;
         let folder = world.path(packaged.name);
-        let server = packaged.start(&world.gw, &folder, &address.to_string())?;
+        let server = packaged.start(&world.gw, &folder, &address.to_string(), INSIDE_HOST)?;
         let group = Group::new(packaged.name)?;
         group.take(server.pid())?;
         let version = packaged.version();
         Ok(Server { side, address, version, kept: Kept::Packaged { _server: server }, group })
     }
-}
-
-/// For the peers that want one to offer TLS.
-fn make_certificate(world: &World) -> Result<()> {
-    let made = rcgen::generate_simple_self_signed(vec!["peer.test".to_owned()])?;
-    fs::write(world.path(CERTIFICATE), made.cert.pem())?;
-    fs::write(world.path(KEY), made.signing_key.serialize_pem())?;
-    Ok(fs::set_permissions(world.path(KEY), fs::Permissions::from_mode(0o600))?)
 }
 
 /// The next hop of all of them, which counts what came.

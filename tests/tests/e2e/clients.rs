@@ -1,7 +1,6 @@
 //! The clients that people use, each with its own idea of SMTP: what they send arrives as it was.
 //!
-//! None of them knows BDAT, Postfix's smtp(8) included (only its server takes it): chunks are sent
-//! by the tests of smuggling and by the dialogues.
+//! Of them only Exim sends BDAT: Postfix's smtp(8) does not know it (its server takes it).
 
 use std::{
     ffi::OsStr,
@@ -13,10 +12,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use postern_tests::{
+    packaged::{EXIM, make_certificate},
     postfix::Postfix,
     process::until,
     recorder::{Recorded, Recorder},
-    world::{GATEWAY, HONEST, World},
+    world::{GATEWAY, HONEST, OTHER, World},
 };
 
 const ACCOUNT: &str = "alice";
@@ -213,6 +213,7 @@ fn what_each_client_sends_arrives_byte_for_byte() -> Result<()> {
     let quoted = body.replace("\r\nFrom ", "\r\n>From ");
     ensure!(text == quoted.as_bytes(), "s-nail: {}", String::from_utf8_lossy(text));
     from_postfix(&desk, &inside, &message)?;
+    from_exim(&desk, &inside, &message)?;
     world.stop()
 }
 
@@ -245,6 +246,31 @@ fn from_postfix(desk: &Desk<'_>, inside: &Recorder, message: &str) -> Result<()>
     let own = rest.strip_suffix(message).with_context(|| format!("postfix: changed:\n{rest}"))?;
     ensure!(own.starts_with("Received: by postfix.test (Postfix, from userid 0)"), "{own}");
     ensure!(own.matches("\r\n").count() == own.matches("\r\n\t").count() + 1, "more: {own}");
+    Ok(())
+}
+
+/// Exim as the sending server, inside TLS, by BDAT (RFC 3030): it notes a `K` where it used that.
+fn from_exim(desk: &Desk<'_>, inside: &Recorder, message: &str) -> Result<()> {
+    let (world, folder) = (desk.world, desk.world.path("exim"));
+    make_certificate(world)?;
+    // Postfix has the address that the other clients come from.
+    let _exim = EXIM.start(&world.out, &folder, OTHER, GATEWAY)?;
+    let sender = "exim@inside.test";
+    let mut source = desk.client("smtp-source", &["-4", "-M", "to-exim.test", "-F"]);
+    source.arg(&desk.lf).args(["-f", sender, "-t", TO]).arg(format!("{OTHER}:25"));
+    desk.run(&mut source, None)?;
+    let log = folder.join("upper/var/log/exim4/mainlog");
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    let arrived = from(inside, sender).with_context(said)?;
+    let rest = behind_received(&arrived, "exim", "ESMTPS")?;
+    // Its own Received, and the empty line that smtp-source ends with.
+    let own = rest.strip_suffix(&format!("{message}\r\n"));
+    let own = own.with_context(|| format!("exim: changed:\n{rest}"))?;
+    ensure!(own.starts_with("Received: from ") && own.contains("\tby peer.test "), "{own}");
+    until("Exim to note what it did", || Ok(said().contains(" Completed").then_some(())))?;
+    let handed_on = said().lines().find(|line| line.contains(" => ")).map(str::to_owned);
+    let handed_on = handed_on.with_context(said)?;
+    ensure!(handed_on.contains(" K "), "not by BDAT: {handed_on}");
     Ok(())
 }
 

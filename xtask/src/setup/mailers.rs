@@ -1,5 +1,5 @@
-//! Mail servers to measure ours beside whose packages cannot be installed: Debian lets only one be
-//! there at a time, and the tests want Postfix. Their packages are unpacked into a folder of the
+//! Mail servers to test with and to measure ours beside whose packages cannot be installed: Debian
+//! lets only one be there at a time, and the tests want Postfix. Their packages are unpacked into a folder of the
 //! build, with the libraries they need that are not here; nothing on the machine changes.
 
 use std::fs;
@@ -41,13 +41,22 @@ pub(super) fn provide(setup: &mut Setup) {
         }
         if !here.iter().all(|program| find_program(program).is_some()) {
             let package = mailer.package;
-            setup.missing.push(format!("{package}, to measure beside ours, comes from Debian"));
+            setup.missing.push(format!("{package}, to test with and measure beside, is Debian's"));
             continue;
         }
+        if setup.check {
+            setup
+                .missing
+                .push(format!("{} is to be unpacked, by `cargo xtask setup`", mailer.package));
+            continue;
+        }
+        setup.changed = true;
         // On standard error: the output of the benchmark may be read by a program.
         eprintln!("setup: unpacking {} into {}", mailer.package, place.display());
         if let Err(error) = unpack(mailer, &place) {
-            setup.missing.push(format!("{}, to measure beside ours: {error:#}", mailer.package));
+            setup
+                .missing
+                .push(format!("{}, to test with and measure beside: {error:#}", mailer.package));
         }
     }
 }

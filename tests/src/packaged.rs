@@ -1,6 +1,6 @@
 //! OpenSMTPD and Exim out of their Debian packages, which cannot be installed beside Postfix:
-//! `cargo xtask bench smtp` unpacks them into a folder of the build, named by `POSTERN_PEERS`. Each
-//! is started in a mount namespace of its own, where its files, its users and its configuration lie
+//! `cargo xtask setup` unpacks them into a folder of the build, named by `POSTERN_PEERS`. Each is
+//! started in a mount namespace of its own, where its files, its users and its configuration lie
 //! over the machine's own, which stay as they are.
 
 use std::fs;
@@ -10,15 +10,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::scene::{CERTIFICATE, KEY};
 use crate::netns::Netns;
 use crate::process::{Process, until};
-use crate::world::INSIDE_HOST;
+use crate::world::World;
 
-/// A peer that comes out of a package.
+pub(crate) const CERTIFICATE: &str = "peer.crt";
+pub(crate) const KEY: &str = "peer.key";
+
+/// A mail server that comes out of a package. It takes mail for `inside.test` and hands it on.
 #[derive(Debug)]
-pub(super) struct Packaged {
-    pub(super) name: &'static str,
+pub struct Packaged {
+    pub(crate) name: &'static str,
     /// Below `POSTERN_PEERS`.
     folder: &'static str,
     /// What is started as root, in the foreground.
@@ -33,7 +35,7 @@ pub(super) struct Packaged {
     config: &'static str,
 }
 
-pub(super) const OPENSMTPD: Packaged = Packaged {
+pub(crate) const OPENSMTPD: Packaged = Packaged {
     name: "OpenSMTPD",
     folder: "opensmtpd",
     command: "smtpd -d",
@@ -47,7 +49,7 @@ pub(super) const OPENSMTPD: Packaged = Packaged {
              match from any for domain \"inside.test\" action out\n",
 };
 
-pub(super) const EXIM: Packaged = Packaged {
+pub const EXIM: Packaged = Packaged {
     name: "Exim",
     folder: "exim",
     command: "exim4 -bdf",
@@ -67,6 +69,17 @@ pub(super) const EXIM: Packaged = Packaged {
              begin transports\nout:\n  driver = smtp\n",
 };
 
+/// Puts a certificate there for those that want one to offer TLS.
+///
+/// # Errors
+/// It cannot be written.
+pub fn make_certificate(world: &World) -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(vec!["peer.test".to_owned()])?;
+    fs::write(world.path(CERTIFICATE), made.cert.pem())?;
+    fs::write(world.path(KEY), made.signing_key.serialize_pem())?;
+    Ok(fs::set_permissions(world.path(KEY), fs::Permissions::from_mode(0o600))?)
+}
+
 /// As root in a new mount namespace: the folder to work in, the spool, the command.
 const SCRIPT: &str = r#"
 set -eu
@@ -78,23 +91,24 @@ exec chroot "$1/all" sh -c "exec $3"
 
 impl Packaged {
     /// What its package says.
-    pub(super) fn version(&self) -> String {
+    pub(crate) fn version(&self) -> String {
         let peers = std::env::var_os("POSTERN_PEERS").map(PathBuf::from).unwrap_or_default();
         let version = fs::read_to_string(peers.join(self.folder).join("version"));
         version.unwrap_or_default().trim().to_owned()
     }
 
-    /// Starts it, listening on port 25 of an address that the namespace has.
+    /// Starts it, listening on port 25 of an address that the namespace has, with `next` as its
+    /// next hop, and the certificate that [`make_certificate`] has put beside `folder`.
     ///
     /// # Errors
     /// Its package is not there, or it does not listen.
-    pub(super) fn start(&self, ns: &Netns, folder: &Path, address: &str) -> Result<Process> {
+    pub fn start(&self, ns: &Netns, folder: &Path, address: &str, next: &str) -> Result<Process> {
         let unpacked = std::env::var_os("POSTERN_PEERS").map(PathBuf::from);
         let unpacked = unpacked.map(|peers| peers.join(self.folder)).filter(|path| path.is_dir());
         let unpacked = unpacked.context(
-            "its package is not unpacked; `cargo xtask bench smtp` does so where apt-get can",
+            "its package is not unpacked; `cargo xtask setup` does so where apt-get can",
         )?;
-        self.lay_out(&unpacked, folder, address)?;
+        self.lay_out(&unpacked, folder, address, next)?;
         let log = fs::File::create(folder.join("log"))?;
         let mut command = ns.command("unshare");
         command.args(["--mount", "sh", "-c", SCRIPT, "sh"]).arg(folder);
@@ -111,7 +125,7 @@ impl Packaged {
         Ok(process)
     }
 
-    fn lay_out(&self, unpacked: &Path, folder: &Path, address: &str) -> Result<()> {
+    fn lay_out(&self, unpacked: &Path, folder: &Path, address: &str, next: &str) -> Result<()> {
         for name in ["upper/etc", "work", "all", "spool"] {
             fs::create_dir_all(folder.join(name))?;
         }
@@ -143,7 +157,7 @@ impl Packaged {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             chown(path, Some(0), Some(self.accounts[0].1))?;
         }
-        let config = self.config.replace("{address}", address).replace("{next}", INSIDE_HOST);
+        let config = self.config.replace("{address}", address).replace("{next}", next);
         Ok(fs::write(upper.join(self.config_file), config)?)
     }
 }
