@@ -23,4 +23,5 @@ mod running;
 mod seeing;
 mod smuggling;
 mod stopping;
+mod tls;
 mod verbs;
