@@ -31,6 +31,16 @@ async fn plain_text_is_closed_and_counted_as_no_handshake() {
     assert_eq!((gateway.counted("tls_failures"), gateway.counted("evidence")), (1, 0));
 }
 
+/// In its own time, not in that of a command.
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends_the_connection() {
+    let limits = "[limits]\nhandshake_timeout = \"1s\"\n";
+    let gateway = Gateway::start(&format!("{SUBMISSIONS}{limits}"));
+    gateway.connect("127.0.0.9").await.closed().await;
+    gateway.until_idle().await;
+    assert_eq!(gateway.counted("tls_failures"), 1);
+}
+
 #[tokio::test]
 async fn close_notify_in_data_stores_nothing() {
     let gateway = Gateway::start(SUBMISSIONS);

@@ -47,6 +47,21 @@ async fn each_recipient_has_its_reply_and_the_field_names_the_user() {
     client.closed().await;
 }
 
+/// All of them together, as 127.0.0.1.
+#[tokio::test]
+async fn local_users_are_one_source_to_the_limits() {
+    let limits = "[limits]\nconnections_per_source = 1\n";
+    let gateway = Gateway::start(&format!("{}{limits}", for_us()));
+    let mut first = gateway.connect_locally().await;
+    let path = gateway.folder.path().join("lmtp.sock");
+    let mut second = Client::new(UnixStream::connect(path).await.unwrap());
+    assert!(second.reply().await.starts_with("421 4.7.0"));
+    assert_eq!(gateway.counted("crowded_source"), 1);
+    first.expect("QUIT", "221").await;
+    gateway.until_idle().await;
+    gateway.connect_locally().await;
+}
+
 #[tokio::test]
 async fn content_without_a_header_does_not_go_on_with_our_fields() {
     let gateway = Gateway::start(&for_us());
