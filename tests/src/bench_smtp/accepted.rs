@@ -59,7 +59,8 @@ impl Load {
             // It hands on some 25 a second, and on a busy machine its short queue of connections
             // makes clients wait for seconds.
             (Some(Side::OpenSmtpd), _) => 150,
-            (_, 1) => 500,
+            (Some(Side::Postern) | None, 1) => 2_000,
+            (_, 1) => 1_000,
             (Some(Side::Postern) | None, _) => 4_000,
             _ => 2_000,
         }
