@@ -59,27 +59,38 @@ struct LaneState {
     left_out: Option<DueCursor>,
 }
 
+/// How recipients came to be known.
+enum Origin {
+    /// They were read in the queue.
+    Page,
+    /// They were handed over, with their message if there was room for it.
+    News(Option<Arc<Kept>>),
+}
+
 pub(super) async fn run(spool: Spool, settings: DeliverySettings, shutdown: CancellationToken) {
-    let (release, released) = mpsc::unbounded_channel();
-    let context = Arc::new(Context { spool, settings, shutdown });
-    let mut dispatcher = Dispatcher {
-        context,
-        lanes: HashMap::new(),
-        claims: HashMap::new(),
-        released,
-        release,
-        links: JoinSet::new(),
-        position: Some(DueCursor::START),
-        refilling: None,
-        reached: DueCursor::START,
-        due_next: tokio::time::Instant::now(),
-        due_again: None,
-    };
+    let mut dispatcher = Dispatcher::new(Arc::new(Context { spool, settings, shutdown }));
     dispatcher.run().await;
     dispatcher.end().await;
 }
 
 impl Dispatcher {
+    fn new(context: Arc<Context>) -> Self {
+        let (release, released) = mpsc::unbounded_channel();
+        Self {
+            context,
+            lanes: HashMap::new(),
+            claims: HashMap::new(),
+            released,
+            release,
+            links: JoinSet::new(),
+            position: Some(DueCursor::START),
+            refilling: None,
+            reached: DueCursor::START,
+            due_next: tokio::time::Instant::now(),
+            due_again: None,
+        }
+    }
+
     async fn run(&mut self) {
         let context = Arc::clone(&self.context);
         let mut swept = tokio::time::Instant::now();
@@ -192,10 +203,12 @@ impl Dispatcher {
         if let Some(last) = page.last() {
             self.reached = self.reached.max(DueCursor::after(last));
         }
-        self.claim(page, None);
+        self.claim(page, &Origin::Page);
         self.position = next;
+        // New mail may have been left out meanwhile: what stands before it is still to be read.
         let full_again = |destination| {
-            self.lanes.get(&destination).is_some_and(|state| state.left_out.is_some())
+            let left_out = self.lanes.get(&destination).and_then(|state| state.left_out);
+            left_out.is_some_and(|left_out| next.is_none_or(|next| left_out <= next))
         };
         if self.refilling.is_some_and(full_again) {
             self.position = None;
@@ -213,13 +226,14 @@ impl Dispatcher {
             self.seek_new();
         }
         for Fresh { recipients, kept } in fresh {
-            self.claim(recipients, kept);
+            self.claim(recipients, &Origin::News(kept));
         }
     }
 
-    /// Claims recipients that are due, and gives them to their lanes, with the message if it is at
-    /// hand.
-    fn claim(&mut self, due: Vec<DueRecipient>, kept: Option<Arc<Kept>>) {
+    /// Claims recipients that are due, and gives them to their lanes. What a lane has no room for is
+    /// left out; new mail is also left out where older mail was, and does not overtake it.
+    fn claim(&mut self, due: Vec<DueRecipient>, origin: &Origin) {
+        let is_new = matches!(origin, Origin::News(_));
         let mut jobs: BTreeMap<(QueueId, Destination), Vec<DueRecipient>> = BTreeMap::new();
         for recipient in due {
             let claim = (recipient.message, recipient.ordinal);
@@ -231,8 +245,10 @@ impl Dispatcher {
                 continue;
             }
             let destination = self.context.settings.destination(&recipient.domain, recipient.route);
+            let is_refilled = self.refilling == Some(destination);
             let state = self.lane(destination);
-            if state.claimed >= LANE_MAX {
+            let overtakes = is_new && (is_refilled || state.left_out.is_some());
+            if state.claimed >= LANE_MAX || overtakes {
                 let here = DueCursor::before(&recipient);
                 state.left_out = Some(state.left_out.map_or(here, |place| place.min(here)));
                 continue;
@@ -244,7 +260,11 @@ impl Dispatcher {
         for ((message, destination), mut recipients) in jobs {
             while !recipients.is_empty() {
                 let rest = recipients.split_off(recipients.len().min(RECIPIENTS_MAX));
-                let (kept, released) = (kept.clone(), self.release.clone());
+                let kept = match origin {
+                    Origin::News(kept) => kept.clone(),
+                    Origin::Page => None,
+                };
+                let released = self.release.clone();
                 let job = Job { destination, message, kept, recipients, released };
                 self.lane(destination).lane.push(job);
                 recipients = rest;
@@ -305,5 +325,107 @@ impl Dispatcher {
             tracing::warn!("deliveries under way were cut off; they will be tried again");
         }
         self.links.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::settings::InsideRoute;
+    use crate::delivery::tests::store;
+    use crate::queue::{Attempt, SenderReport, SpoolSettings};
+
+    const A: Destination = Destination::Inside(0);
+
+    /// Hosts for a.example and b.example, and nobody who carries anything to them.
+    fn over(folder: &std::path::Path) -> Dispatcher {
+        let settings = SpoolSettings { free_bytes_min: 1, ..SpoolSettings::default() };
+        let spool = Spool::open(folder, settings).unwrap();
+        let inside = ["a.example", "b.example"].map(|domain| InsideRoute {
+            domains: vec![domain.to_owned()],
+            next_hop: crate::delivery::NextHop::plain(vec![]),
+        });
+        let settings = DeliverySettings { inside: inside.to_vec(), ..DeliverySettings::default() };
+        let shutdown = CancellationToken::new();
+        let mut dispatcher = Dispatcher::new(Arc::new(Context { spool, settings, shutdown }));
+        dispatcher.position = None;
+        dispatcher
+    }
+
+    impl Dispatcher {
+        async fn come(&mut self, number: usize, to: &str) {
+            for _ in 0..number {
+                store(&self.context.spool, "s@y.example", &[to], b"x\r\n").await;
+                self.take_news();
+            }
+        }
+
+        /// Whom the jobs of a lane are for: they are delivered.
+        async fn deliver(&mut self) -> Vec<String> {
+            let (mut to, lane) = (Vec::new(), Arc::clone(&self.lanes[&A].lane));
+            while let Some(job) = lane.pop() {
+                to.extend(job.recipients.iter().map(|due| due.address.clone()));
+                let delivered = job.recipients.iter().map(|due| due.ordinal).collect();
+                let attempt = Attempt {
+                    message: job.message,
+                    at: SystemTime::now(),
+                    delivered,
+                    deferred: vec![],
+                    failed: vec![],
+                    report: SenderReport::None,
+                };
+                self.context.spool.record(attempt).await.unwrap();
+            }
+            self.take_back();
+            to
+        }
+
+        /// A turn of the loop. Whether there was anything to do.
+        async fn turn(&mut self) -> bool {
+            self.take_back();
+            self.refill();
+            let Some(from) = self.position else { return false };
+            self.read_page(from).await.unwrap();
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refill_during_which_new_mail_comes_forgets_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dispatcher = over(folder.path());
+        dispatcher.come(LANE_MAX, "first@a.example").await;
+        dispatcher.come(1, "left-out@a.example").await;
+        dispatcher.come(3 * PAGE, "x@b.example").await;
+        dispatcher.come(50, "behind@a.example").await;
+        dispatcher.deliver().await;
+        assert!(dispatcher.turn().await, "the refill");
+        assert_eq!(dispatcher.refilling, Some(A));
+        // The scan stands among the other's mail.
+        dispatcher.come(LANE_MAX, "new@a.example").await;
+        let mut delivered = Vec::new();
+        while dispatcher.turn().await || dispatcher.lanes[&A].lane.waiting() > 0 {
+            delivered.extend(dispatcher.deliver().await);
+        }
+        assert_eq!(delivered.len(), 1 + 50 + LANE_MAX, "the others wait for the next sweep");
+        let is_new = |to: &String| to.starts_with("new");
+        assert!(delivered.is_sorted_by_key(is_new), "new mail came first: {delivered:?}");
+    }
+
+    #[tokio::test]
+    async fn new_mail_does_not_overtake_what_was_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dispatcher = over(folder.path());
+        dispatcher.come(LANE_MAX + 10, "old@a.example").await;
+        dispatcher.deliver().await;
+        // There is room, and nothing has been read yet.
+        dispatcher.come(10, "new@a.example").await;
+        assert_eq!(dispatcher.lanes[&A].lane.waiting(), 0);
+        let mut delivered = Vec::new();
+        while dispatcher.turn().await {
+            delivered.extend(dispatcher.deliver().await);
+        }
+        let expected = [vec!["old@a.example"; 10], vec!["new@a.example"; 10]].concat();
+        assert_eq!(delivered, expected);
     }
 }

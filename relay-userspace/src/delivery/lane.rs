@@ -87,7 +87,7 @@ impl Lane {
         self.arrived.notify_one();
     }
 
-    fn pop(&self) -> Option<Job> {
+    pub(super) fn pop(&self) -> Option<Job> {
         self.jobs.lock().expect("no panic while it is held").pop_front()
     }
 

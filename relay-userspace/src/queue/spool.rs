@@ -269,8 +269,9 @@ impl Spool {
     /// Makes these messages due now; returns how many had recipients waiting.
     pub async fn retry(&self, messages: Vec<QueueId>) -> Result<u64, StoreError> {
         self.0.retries.fetch_add(1, Ordering::SeqCst);
-        let now_ms = to_ms(SystemTime::now());
-        self.in_steps(messages, |messages| Change::Retry { messages, now_ms }).await
+        // The time of each step: new due times are looked for a little behind the latest ones.
+        let retry = |messages| Change::Retry { messages, now_ms: to_ms(SystemTime::now()) };
+        self.in_steps(messages, retry).await
     }
 
     /// Makes all messages that match due now.

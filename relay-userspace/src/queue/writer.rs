@@ -153,14 +153,19 @@ impl Writer {
         let now = SystemTime::now();
         match self.transact(&batch, now) {
             Ok((applied, effects)) => {
-                self.after_commit(&effects);
+                let mut answers = Vec::with_capacity(batch.len());
                 for (request, applied) in batch.into_iter().zip(applied) {
                     let wake = match request.change {
                         Change::Store(stored) => Some(self.stored(*stored, now)),
                         _ => None,
                     };
+                    answers.push((request.done, Done { applied, wake }));
+                }
+                // Behind the new messages: what was removed may be one of them.
+                self.after_commit(&effects);
+                for (waiting, done) in answers {
                     // That nobody waits any more is no fault.
-                    let _ = request.done.send(Ok(Done { applied, wake }));
+                    let _ = waiting.send(Ok(done));
                 }
             }
             // One bad request must not take the others with it.

@@ -88,7 +88,7 @@ impl Gateway {
     }
 }
 
-async fn store(spool: &Spool, from: &str, to: &[&str], content: &[u8]) -> QueueId {
+pub(super) async fn store(spool: &Spool, from: &str, to: &[&str], content: &[u8]) -> QueueId {
     let recipient = |address: &&str| NewRecipient {
         address: (*address).to_owned(),
         options: RcptOptions::default(),

@@ -46,6 +46,28 @@ async fn once_anything_is_removed_what_is_kept_is_to_be_loaded() {
 }
 
 #[tokio::test]
+async fn what_is_removed_in_the_transaction_that_stores_it_is_to_be_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut together = 0;
+    for _ in 0..50 {
+        let mut writer = spool.begin(envelope("s@y.example", &["a@x.example"])).unwrap();
+        writer.write(b"x\r\n").unwrap();
+        let id = writer.queue_id();
+        // The first keeps the writer busy, while the others wait for it together.
+        let (busy, removal) = (spool.retry(vec![id]), spool.delete(vec![id]));
+        let (_, stored, removed) = tokio::join!(busy, writer.commit(), removal);
+        stored.unwrap();
+        let fresh = spool.take_news().fresh;
+        if removed.unwrap() == 1 {
+            together += 1;
+            assert!(fresh.iter().flat_map(|fresh| &fresh.kept).all(|it| spool.kept(it).is_none()));
+        }
+    }
+    assert!(together > 0);
+}
+
+#[tokio::test]
 async fn memory_is_bounded_and_the_rest_is_found_in_the_database() {
     let folder = tempfile::tempdir().unwrap();
     let settings =
