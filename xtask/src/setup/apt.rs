@@ -105,16 +105,23 @@ impl Setup {
         Ok(false)
     }
 
-    fn install_now(&mut self, packages: &[&str], by_hand: &str, purpose: &str) -> Result<bool> {
-        if !self.apt.updated {
-            self.apt.updated = true;
-            self.act("apt-get update");
-            let mut update = self.privilege.command("apt-get", &[], "apt-get update")?;
-            if let Err(error) = run(update.args(["update", "--quiet", "--quiet"])) {
-                // The lists of the last update may still do.
-                self.say(&format!("{error}; trying with the package lists that are there"));
-            }
+    /// Updates the lists of packages, once.
+    pub(super) fn update_lists(&mut self) -> Result<()> {
+        if self.apt.updated || !self.apt.is_usable() {
+            return Ok(());
         }
+        self.apt.updated = true;
+        self.act("apt-get update");
+        let mut update = self.privilege.command("apt-get", &[], "apt-get update")?;
+        if let Err(error) = run(update.args(["update", "--quiet", "--quiet"])) {
+            // The lists of the last update may still do.
+            self.say(&format!("{error}; trying with the package lists that are there"));
+        }
+        Ok(())
+    }
+
+    fn install_now(&mut self, packages: &[&str], by_hand: &str, purpose: &str) -> Result<bool> {
+        self.update_lists()?;
         self.act(&format!("{by_hand}   # {purpose}"));
         let mut install = self.privilege.command("sh", &[], "installing packages")?;
         install.args(["-c", INSTALL, "sh"]).args(packages);

@@ -53,7 +53,8 @@ pub(super) fn provide(setup: &mut Setup) {
         setup.changed = true;
         // On standard error: the output of the benchmark may be read by a program.
         eprintln!("setup: unpacking {} into {}", mailer.package, place.display());
-        if let Err(error) = unpack(mailer, &place) {
+        let unpacked = setup.update_lists().and_then(|()| unpack(mailer, &place));
+        if let Err(error) = unpacked {
             setup
                 .missing
                 .push(format!("{}, to test with and measure beside: {error:#}", mailer.package));
