@@ -34,8 +34,8 @@ pub(crate) enum Need {
     Account,
     /// The programs that the tests, the lab and the benchmarks use.
     Peers,
-    /// Mail servers that cannot be installed beside those.
-    Mailers,
+    /// A mail server that the tests send with and that cannot be installed beside those.
+    Exim,
 }
 
 /// What setup may do, and what it could not: one sentence for each thing that is still missing,
@@ -67,7 +67,7 @@ impl Setup {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    let all = [Need::Toolchain, Need::Account, Need::Peers, Need::Mailers];
+    let all = [Need::Toolchain, Need::Account, Need::Peers, Need::Exim];
     let changed = provide(&all, args.check)?;
     println!("setup: {}", if changed { "done" } else { "nothing missing" });
     Ok(())
@@ -92,16 +92,16 @@ pub(crate) fn offer_filters() {
     setup.missing.iter().for_each(|line| eprintln!("setup: {line}"));
 }
 
-/// As [`Need::Mailers`], but what cannot be had is only said, and the benchmark goes without it.
-/// Returns the folder that they are in.
+/// Unpacks, where that is possible, other mail servers to measure ours beside; returns the folder that
+/// they are in. What cannot be had is said, and the benchmark goes without it.
 pub(crate) fn offer_mailers() -> PathBuf {
     let mut setup = Setup::new(false);
-    mailers::provide(&mut setup);
+    mailers::provide(&mut setup, &mailers::ALL);
     setup.missing.iter().for_each(|line| eprintln!("setup: {line}"));
     mailers_folder()
 }
 
-/// Where the mail servers of [`Need::Mailers`] are.
+/// Where mail servers are unpacked.
 pub(crate) fn mailers_folder() -> PathBuf {
     mailers::folder()
 }
@@ -113,8 +113,8 @@ fn provide(needs: &[Need], check: bool) -> Result<bool> {
     if needs.contains(&Need::Peers) {
         peers::provide(&mut setup)?;
     }
-    if needs.contains(&Need::Mailers) {
-        mailers::provide(&mut setup);
+    if needs.contains(&Need::Exim) {
+        mailers::provide(&mut setup, &[mailers::EXIM]);
     }
     if needs.contains(&Need::Account) {
         account::provide(&mut setup)?;

@@ -56,7 +56,7 @@ impl Tier {
         match self {
             Self::Pure => &[],
             Self::Userspace | Self::Kernel => &[Need::Toolchain],
-            Self::EndToEnd => &[Need::Toolchain, Need::Account, Need::Peers, Need::Mailers],
+            Self::EndToEnd => &[Need::Toolchain, Need::Account, Need::Peers, Need::Exim],
         }
     }
 }

@@ -413,6 +413,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_was_found_and_delivered_before_it_was_handed_over_does_not_go_out_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut dispatcher = over(folder.path());
+        store(&dispatcher.context.spool, "s@y.example", &["a@a.example"], b"x\r\n").await;
+        dispatcher.position = Some(DueCursor::START);
+        assert!(dispatcher.turn().await);
+        assert_eq!(dispatcher.deliver().await, ["a@a.example"]);
+        dispatcher.take_news();
+        assert_eq!(dispatcher.lanes[&A].lane.waiting(), 0);
+    }
+
+    #[tokio::test]
     async fn new_mail_does_not_overtake_what_was_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let mut dispatcher = over(folder.path());

@@ -76,12 +76,14 @@ impl Handoff {
     /// A message was committed, with recipients due at `due_ms`. Delivery is woken by whoever
     /// drops what this returns.
     pub(super) fn stored(self: &Arc<Self>, stored: Stored, due_ms: i64) -> Wake {
-        if self.with_news(|news| news.fresh.len() >= WAITING_MAX) {
-            self.with_news(|news| news.more = true);
-        } else {
-            let fresh = self.fresh(stored, due_ms);
-            self.with_news(|news| news.fresh.push(fresh));
-        }
+        let fresh = self.fresh(stored, due_ms);
+        self.with_news(|news| {
+            if news.fresh.len() < WAITING_MAX {
+                news.fresh.push(fresh);
+            } else {
+                news.more = true;
+            }
+        });
         Wake(Arc::clone(self))
     }
 

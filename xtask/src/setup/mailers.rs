@@ -1,6 +1,7 @@
 //! Mail servers to test with and to measure ours beside whose packages cannot be installed: Debian
-//! lets only one be there at a time, and the tests want Postfix. Their packages are unpacked into a folder of the
-//! build, with the libraries they need that are not here; nothing on the machine changes.
+//! lets only one be there at a time, and the tests want Postfix. Their packages are unpacked into a
+//! folder of the build, with the libraries they need that are not here; nothing on the machine
+//! changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,16 +13,18 @@ use super::Setup;
 use crate::workspace::{find_program, output_of, run, target_dir};
 
 /// A server: the folder it is unpacked into, its Debian package, its program there.
-struct Mailer {
+#[derive(Clone, Copy)]
+pub(super) struct Mailer {
     folder: &'static str,
     package: &'static str,
     program: &'static str,
 }
 
-const MAILERS: [Mailer; 2] = [
-    Mailer { folder: "opensmtpd", package: "opensmtpd", program: "usr/sbin/smtpd" },
-    Mailer { folder: "exim", package: "exim4-daemon-light", program: "usr/sbin/exim4" },
-];
+pub(super) const EXIM: Mailer =
+    Mailer { folder: "exim", package: "exim4-daemon-light", program: "usr/sbin/exim4" };
+const OPENSMTPD: Mailer =
+    Mailer { folder: "opensmtpd", package: "opensmtpd", program: "usr/sbin/smtpd" };
+pub(super) const ALL: [Mailer; 2] = [OPENSMTPD, EXIM];
 
 /// Written last, so that a folder that has it is whole.
 const VERSION: &str = "version";
@@ -32,9 +35,9 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 /// Unpacks what is not there yet, and notes what cannot be had.
-pub(super) fn provide(setup: &mut Setup) {
+pub(super) fn provide(setup: &mut Setup, mailers: &[Mailer]) {
     let here = ["apt-get", "apt-cache", "dpkg-deb", "dpkg-query"];
-    for mailer in &MAILERS {
+    for mailer in mailers {
         let place = folder().join(mailer.folder);
         if place.join(VERSION).is_file() {
             continue;
