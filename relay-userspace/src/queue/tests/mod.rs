@@ -109,6 +109,21 @@ async fn content_comes_back_byte_for_byte_also_after_reopening() {
     assert!(spool.allocate() > ids[3], "ids rise over a restart");
 }
 
+/// As if the clock had been years ahead, and the message were delivered since.
+#[tokio::test]
+async fn no_restart_and_no_clock_gives_an_id_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let far: QueueId = "7000000000000".parse().unwrap();
+    assert!(spool.allocate() < far);
+    let mut writer = spool.begin(envelope("a@b.example", &["c@d.example"])).unwrap();
+    writer.pretend_id(far);
+    writer.commit().await.unwrap();
+    spool.record(Attempt { delivered: vec![0], ..attempt(far) }).await.unwrap();
+    drop(spool);
+    assert!(open(folder.path()).allocate() > far);
+}
+
 #[tokio::test]
 async fn no_more_large_messages_come_in_at_once_than_there_are_files_for() {
     let folder = tempfile::tempdir().unwrap();
