@@ -262,6 +262,7 @@ impl Entry {
     }
 
     /// The same in words of 64 bits, as a meaning stands in its map.
+    #[inline(always)]
     pub const fn to_meaning(self) -> [u64; 2] {
         let rest = [self.reason, self.scope.bits(), self.prefix_len, self.observed.bits()];
         let rest = u32::from_ne_bytes(rest);

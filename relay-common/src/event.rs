@@ -56,12 +56,8 @@ impl Event {
     #[inline(always)]
     pub const fn to_words(self) -> [u64; Self::WORDS] {
         let (high, low) = match self.source {
-            Source::V4(b) => (u32::from_be_bytes(b) as u64, 0),
-            Source::V6(b) => {
-                let high = [b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]];
-                let low = [b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]];
-                (u64::from_be_bytes(high), u64::from_be_bytes(low))
-            }
+            Source::V4(address) => (address as u64, 0),
+            Source::V6 { network, interface } => (network, interface),
         };
         let small = self.port as u64
             | (self.source.family() as u64) << 16
@@ -76,15 +72,8 @@ impl Event {
         let [at_ns, high, low, small, rule] = words;
         let byte = |at: u32| (small >> at) as u8;
         let source = match byte(16) {
-            family if family == Family::V4 as u8 => {
-                Source::V4(u32::try_from(high).ok()?.to_be_bytes())
-            }
-            family if family == Family::V6 as u8 => {
-                let mut octets = [0; 16];
-                octets[..8].copy_from_slice(&high.to_be_bytes());
-                octets[8..].copy_from_slice(&low.to_be_bytes());
-                Source::V6(octets)
-            }
+            family if family == Family::V4 as u8 => Source::V4(u32::try_from(high).ok()?),
+            family if family == Family::V6 as u8 => Source::V6 { network: high, interface: low },
             _ => return None,
         };
         Some(Self {
@@ -108,11 +97,11 @@ mod tests {
     proptest! {
         #[test]
         fn words_round_trip(
-            at_ns: u64, v6: bool, octets: [u8; 16], port: u16, fate in 0u8..3, rule: u32,
+            at_ns: u64, v6: bool, network: u64, interface: u64, port: u16, fate in 0u8..3, rule: u32,
             reason: u8, prefix_len: u8,
         ) {
             let source =
-                if v6 { Source::V6(octets) } else { Source::V4(*octets.first_chunk().unwrap()) };
+                if v6 { Source::V6 { network, interface } } else { Source::V4(network as u32) };
             let fate = Fate::from_number(fate).unwrap();
             let event = Event { at_ns, source, port, fate, rule, reason, prefix_len };
             prop_assert_eq!(Event::from_words(event.to_words()), Some(event));

@@ -8,7 +8,7 @@ use crate::control::{Kind, Place, Slot};
 use crate::parse::Family;
 
 /// Names the pin directory, so that maps of two layouts never meet.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The program's name in the object file, and what `bpftool prog` shows.
 pub const PROGRAM: &str = "postern";
@@ -19,7 +19,7 @@ pub const TOTALS: &str = "TOTALS";
 pub const RULE_HITS: &str = "RULE_HITS";
 /// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
 pub const CONTROL: &str = "CONTROL";
-/// Arrays of [`touch::WORDS`](crate::touch::WORDS) u64. Can be mapped into memory.
+/// Arrays of one value: [`touch::words`](crate::touch::words) u64. Can be mapped into memory.
 pub const TOUCHED_V4: &str = "TOUCHED_V4";
 pub const TOUCHED_V6: &str = "TOUCHED_V6";
 /// Array of the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for. Can be

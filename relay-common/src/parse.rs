@@ -6,7 +6,7 @@
 //! Length fields are not read. A frame may be padded to the Ethernet minimum, and an aggregate may
 //! carry a length of 0 (BIG TCP); a packet that lies about its length is dropped by the stack.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::entry::Scope;
 
@@ -47,18 +47,21 @@ impl Family {
     }
 }
 
-/// The address a packet claims to come from, in network byte order.
+/// The address a packet claims to come from, in numbers: of arrays the compiler would make the kernel
+/// program carry each byte by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    V4([u8; 4]),
-    V6([u8; 16]),
+    /// The first octet is the most significant.
+    V4(u32),
+    /// The first and the last 64 bits (RFC 4291 section 2.5.1).
+    V6 { network: u64, interface: u64 },
 }
 
 impl Source {
     pub const fn family(&self) -> Family {
         match self {
             Self::V4(_) => Family::V4,
-            Self::V6(_) => Family::V6,
+            Self::V6 { .. } => Family::V6,
         }
     }
 }
@@ -66,8 +69,22 @@ impl Source {
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(v4) => Self::V4(v4.octets()),
-            IpAddr::V6(v6) => Self::V6(v6.octets()),
+            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                Self::V6 { network: (bits >> 64) as u64, interface: bits as u64 }
+            }
+        }
+    }
+}
+
+impl From<Source> for IpAddr {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::V4(bits) => Ipv4Addr::from_bits(bits).into(),
+            Source::V6 { network, interface } => {
+                Ipv6Addr::from_bits(u128::from(network) << 64 | u128::from(interface)).into()
+            }
         }
     }
 }
@@ -195,17 +212,18 @@ const PROTOCOL_SHIM6: u8 = 140;
 /// The frame has nothing that could be judged; see [`Unjudged`].
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Result<Packet, Unjudged> {
-    let (ethertype, offset) = ethernet(frame)?;
-    match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, offset),
-        ETHERTYPE_IPV6 => ipv6(frame, offset),
-        _ => Err(Unjudged::NotIp),
+    match ethernet(frame)? {
+        (Family::V4, offset) => ipv4(frame, offset),
+        (Family::V6, offset) => ipv6(frame, offset),
     }
 }
 
-/// The ethertype behind the VLAN tags, and where its payload begins.
+/// What is behind the VLAN tags, and where it begins.
+///
+/// # Errors
+/// It is not IP, or the frame ends before.
 #[inline(always)]
-fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(u16, usize), Unjudged> {
+pub fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(Family, usize), Unjudged> {
     let short = Unjudged::Malformed(Malformed::ShortEthernet);
     let mut ethertype = u16::from_be_bytes(frame.read(12).ok_or(short)?);
     let mut offset = 14;
@@ -216,10 +234,12 @@ fn ethernet<F: Frame + ?Sized>(frame: &F) -> Result<(u16, usize), Unjudged> {
         ethertype = u16::from_be_bytes(frame.read(offset + 2).ok_or(short)?);
         offset += 4;
     }
-    if is_tag(ethertype) {
-        return Err(Unjudged::Malformed(Malformed::TooManyTags));
+    match ethertype {
+        ETHERTYPE_IPV4 => Ok((Family::V4, offset)),
+        ETHERTYPE_IPV6 => Ok((Family::V6, offset)),
+        tag if is_tag(tag) => Err(Unjudged::Malformed(Malformed::TooManyTags)),
+        _ => Err(Unjudged::NotIp),
     }
-    Ok((ethertype, offset))
 }
 
 const fn is_tag(ethertype: u16) -> bool {
@@ -227,31 +247,45 @@ const fn is_tag(ethertype: u16) -> bool {
 }
 
 /// RFC 791 section 3.1.
+///
+/// # Errors
+/// As [`parse`].
 #[inline(always)]
-fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
-    let header: [u8; 20] = frame.read(offset).ok_or(Unjudged::Malformed(Malformed::ShortIpv4))?;
-    let header_len = usize::from(header[0] & 0x0f) * 4;
-    if header[0] >> 4 != 4 || header_len < 20 {
+pub fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
+    let short = Unjudged::Malformed(Malformed::ShortIpv4);
+    let [first]: [u8; 1] = frame.read(offset).ok_or(short)?;
+    let fragment = u16::from_be_bytes(frame.read(offset + 6).ok_or(short)?);
+    let [protocol]: [u8; 1] = frame.read(offset + 9).ok_or(short)?;
+    let source = u32::from_be_bytes(frame.read(offset + 12).ok_or(short)?);
+    // The destination is not looked at, but must be there.
+    let _: [u8; 1] = frame.read(offset + 19).ok_or(short)?;
+    let header_len = usize::from(first & 0x0f) * 4;
+    if first >> 4 != 4 || header_len < 20 {
         return Err(Unjudged::Malformed(Malformed::BadIpv4));
     }
     // The low 13 bits are the fragment's offset.
-    if u16::from_be_bytes([header[6], header[7]]) & 0x1fff != 0 {
+    if fragment & 0x1fff != 0 {
         return Err(Unjudged::LaterFragment(Family::V4));
     }
-    let source = Source::V4([header[12], header[13], header[14], header[15]]);
-    match header[9] {
+    let source = Source::V4(source);
+    match protocol {
         PROTOCOL_TCP => tcp(frame, source, offset + header_len),
         _ => Ok(Packet::of_class(source, Scope::of_other_protocol())),
     }
 }
 
 /// RFC 8200 sections 3 and 4.
+///
+/// # Errors
+/// As [`parse`].
 #[inline(always)]
-fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
+pub fn ipv6<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
     let short = Unjudged::Malformed(Malformed::ShortIpv6);
     let [first, ..]: [u8; 1] = frame.read(offset).ok_or(short)?;
     let [next]: [u8; 1] = frame.read(offset + 6).ok_or(short)?;
-    let source = Source::V6(frame.read(offset + 8).ok_or(short)?);
+    let network = u64::from_be_bytes(frame.read(offset + 8).ok_or(short)?);
+    let interface = u64::from_be_bytes(frame.read(offset + 16).ok_or(short)?);
+    let source = Source::V6 { network, interface };
     // The destination is not looked at, but must be there.
     let _: [u8; 1] = frame.read(offset + 39).ok_or(short)?;
     if first >> 4 != 6 {

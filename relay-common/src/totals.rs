@@ -130,10 +130,7 @@ impl Counter {
 pub const fn is_v4_mapped(source: &Source) -> bool {
     match source {
         Source::V4(_) => false,
-        Source::V6(b) => {
-            let zeros = b[0] | b[1] | b[2] | b[3] | b[4] | b[5] | b[6] | b[7] | b[8] | b[9];
-            zeros == 0 && b[10] & b[11] == 0xff
-        }
+        Source::V6 { network, interface } => *network == 0 && *interface >> 32 == 0xffff,
     }
 }
 

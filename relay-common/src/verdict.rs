@@ -1,7 +1,7 @@
 //! The verdict on a packet, given the lists. Pure: the maps and the clock are behind a trait.
 
 use crate::control::{Control, Kind, Table};
-use crate::entry::{Entry, List, Reason, Scope};
+use crate::entry::{Entry, List};
 use crate::parse::{Packet, Source};
 use crate::touch::Touch;
 
@@ -88,42 +88,48 @@ pub fn decide<L: Lists>(lists: &L, control: Control, packet: &Packet) -> Verdict
     if touch.is_none() {
         return Verdict::Clean;
     }
-    let asked = Asked { lists, control, packet, touch };
+    let asked = Asked { lists, control, packet: *packet, touch };
     let mut findings = Findings::NONE;
     if asked.allowed(&mut findings) {
-        return Verdict::Allowed(findings.decided);
+        return Verdict::Allowed(Entry::from_meaning(findings.decided));
     }
     if asked.denied(&mut findings) {
-        let entry = findings.decided;
+        let entry = Entry::from_meaning(findings.decided);
         return if control.observes() { Verdict::Observed(entry) } else { Verdict::Denied(entry) };
     }
-    if findings.has_observed { Verdict::Observed(findings.observed) } else { Verdict::Clean }
+    if findings.has_observed() {
+        Verdict::Observed(Entry::from_meaning(findings.observed))
+    } else {
+        Verdict::Clean
+    }
 }
 
-/// What was found so far. No `Option`s: of an entry that is not there the compiler would copy what
-/// was never written, and the verifier refuses that.
+/// What was found so far, in words ([`Entry::to_meaning`]), all zero where nothing was. Of entries the
+/// compiler would carry each field by itself; and of `Option`s it would copy what was never
+/// written, which the verifier refuses.
 #[derive(Clone, Copy)]
 struct Findings {
-    /// The entry that decided; of meaning only to who was told that there is one.
-    decided: Entry,
-    has_observed: bool,
+    /// The entry that decided.
+    decided: [u64; 2],
     /// The first entry that is only observed.
-    observed: Entry,
+    observed: [u64; 2],
 }
 
 impl Findings {
-    const NONE: Self = Self {
-        decided: Entry::new(Scope::NONE, Reason::Manual, 0),
-        has_observed: false,
-        observed: Entry::new(Scope::NONE, Reason::Manual, 0),
-    };
+    const NONE: Self = Self { decided: [0; 2], observed: [0; 2] };
+
+    /// An entry that observes says of what, in its second word.
+    #[inline(always)]
+    const fn has_observed(&self) -> bool {
+        self.observed[1] != 0
+    }
 }
 
 /// One packet, and what is asked about it. Each question says whether an entry decided.
 struct Asked<'a, L> {
     lists: &'a L,
     control: Control,
-    packet: &'a Packet,
+    packet: Packet,
     touch: Touch,
 }
 
@@ -158,12 +164,11 @@ impl<L: Lists> Asked<'_, L> {
             return false;
         }
         if entry.scope.intersects(self.packet.class) {
-            findings.decided = entry;
+            findings.decided = entry.to_meaning();
             return true;
         }
-        if !findings.has_observed && entry.observed.intersects(self.packet.class) {
-            findings.has_observed = true;
-            findings.observed = entry;
+        if !findings.has_observed() && entry.observed.intersects(self.packet.class) {
+            findings.observed = entry.to_meaning();
         }
         false
     }
@@ -192,30 +197,35 @@ impl<L: Lists> Asked<'_, L> {
     #[inline(always)]
     fn walk(&self, list: List, findings: &mut Findings) -> bool {
         let prefix_len = self.packet.source.family().bits();
-        let mut walk = Walk { asked: self, list, prefix_len, decided: false, findings };
+        // All of it is the walk's own: what the kernel program gives to a helper has to lie in memory,
+        // and few packets come here.
+        let Self { lists, control, packet, touch } = *self;
+        let asked = Asked { lists, control, packet, touch };
+        let mut walk = Walk { asked, list, prefix_len, decided: false, findings: *findings };
         // Each step shortens the prefix, so 33 steps for v4 and 129 for v6 see every nested entry.
         // Should an entry claim to be longer than what was asked for, they still are bounded.
-        self.lists.repeat(u32::from(prefix_len) + 1, &mut walk);
+        lists.repeat(u32::from(prefix_len) + 1, &mut walk);
+        *findings = walk.findings;
         walk.decided
     }
 }
 
 struct Walk<'a, L> {
-    asked: &'a Asked<'a, L>,
+    asked: Asked<'a, L>,
     list: List,
     /// The longest prefix to be asked for next.
     prefix_len: u8,
     decided: bool,
-    findings: &'a mut Findings,
+    findings: Findings,
 }
 
 impl<L: Lists> Step for Walk<'_, L> {
     #[inline(always)]
     fn step(&mut self) -> bool {
-        let Asked { lists, packet, .. } = *self.asked;
+        let Asked { lists, packet, .. } = self.asked;
         let longest = lists.longest(Table::Rows, self.list, &packet.source, self.prefix_len);
         let Some(entry) = longest else { return true };
-        if self.asked.decides(entry, self.findings) {
+        if self.asked.decides(entry, &mut self.findings) {
             self.decided = true;
             return true;
         }
@@ -239,6 +249,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entry::{Reason, Scope};
     use crate::parse::Family;
 
     const NOW_S: u32 = 1_000;
@@ -263,14 +274,19 @@ mod tests {
         }
 
         fn source(&self, address: u128) -> Source {
-            let octets = address.to_be_bytes();
-            if self.v6 { Source::V6(octets) } else { Source::V4(*octets.last_chunk().unwrap()) }
+            if self.v6 {
+                Source::V6 { network: (address >> 64) as u64, interface: address as u64 }
+            } else {
+                Source::V4(address as u32)
+            }
         }
 
         fn address(source: &Source) -> u128 {
             match *source {
-                Source::V4(octets) => u32::from_be_bytes(octets).into(),
-                Source::V6(octets) => u128::from_be_bytes(octets),
+                Source::V4(address) => address.into(),
+                Source::V6 { network, interface } => {
+                    u128::from(network) << 64 | u128::from(interface)
+                }
             }
         }
 
@@ -412,7 +428,7 @@ mod tests {
     }
 
     fn source_zero() -> Packet {
-        Packet::to_port(Source::V4([0; 4]), 25)
+        Packet::to_port(Source::V4(0), 25)
     }
 
     #[test]

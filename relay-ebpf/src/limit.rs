@@ -29,11 +29,8 @@ pub(crate) fn exceeds(packet: &Packet) -> bool {
         return false;
     }
     match packet.source {
-        Source::V4(ip) => over(&BUCKETS_V4, &u32::from_be_bytes(ip), settings, now_ms as u32),
-        Source::V6(ip) => {
-            let network = [ip[0], ip[1], ip[2], ip[3], ip[4], ip[5], ip[6], ip[7]];
-            over(&BUCKETS_V6, &u64::from_be_bytes(network), settings, now_ms as u32)
-        }
+        Source::V4(address) => over(&BUCKETS_V4, &address, settings, now_ms as u32),
+        Source::V6 { network, .. } => over(&BUCKETS_V6, &network, settings, now_ms as u32),
     }
 }
 

@@ -12,12 +12,25 @@ use aya_ebpf::maps::{Array, HashMap};
 use relay_common::control::{Control, Kind, Slot, Table};
 use relay_common::entry::{Entry, List};
 use relay_common::layout;
-use relay_common::packed::{self, Found, Line, Place};
+use relay_common::packed::{self, Found, LINE_WORDS, Line, Place};
 use relay_common::parse::{Family, Source};
 use relay_common::touch::{self, Touch};
 use relay_common::verdict::{Lists, Step};
 
 use crate::{clock, verifier};
+
+/// Keys in places where the compiler may write them in words: the verifier bears no word on the stack that
+/// is not aligned.
+#[repr(C, align(8))]
+struct KeyV4 {
+    key: Key<[u8; 4]>,
+}
+
+#[repr(C, align(8))]
+struct KeyV6 {
+    _before: u32,
+    key: Key<[u64; 2]>,
+}
 
 /// The bytes of an [`Entry`], in words: a value is aligned to four.
 type Value = [u32; Entry::SIZE / 4];
@@ -31,16 +44,16 @@ macro_rules! tables {
         #[map]
         static $allow_v4: Trie<[u8; 4]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
         #[map]
-        static $allow_v6: Trie<[u8; 16]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
+        static $allow_v6: Trie<[u64; 2]> = Trie::with_max_entries(layout::ALLOW_ENTRIES, 0);
         #[map]
         static $deny_v4: Trie<[u8; 4]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
         #[map]
-        static $deny_v6: Trie<[u8; 16]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
+        static $deny_v6: Trie<[u64; 2]> = Trie::with_max_entries(layout::DENY_ENTRIES, 0);
         #[map]
-        static $hosts_v4: Hosts<[u8; 4]> =
+        static $hosts_v4: Hosts<u32> =
             Hosts::with_max_entries(layout::DENY_ENTRIES, BPF_F_NO_PREALLOC);
         #[map]
-        static $hosts_v6: Hosts<[u8; 8]> =
+        static $hosts_v6: Hosts<u64> =
             Hosts::with_max_entries(layout::DENY_ENTRIES, BPF_F_NO_PREALLOC);
         #[map]
         static $lines_v4: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -58,9 +71,11 @@ tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOS
 #[map]
 static CONTROL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V4: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+static TOUCHED_V4: Array<[u64; touch::words(Family::V4)]> =
+    Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static TOUCHED_V6: Array<u64> = Array::with_max_entries(touch::WORDS, BPF_F_MMAPABLE);
+static TOUCHED_V6: Array<[u64; touch::words(Family::V6)]> =
+    Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static MEANINGS: Array<[u64; layout::MEANING_WORDS as usize]> =
     Array::with_max_entries(packed::MEANINGS, BPF_F_MMAPABLE);
@@ -82,6 +97,11 @@ impl Tables {
         Self { control }
     }
 
+    #[inline(always)]
+    fn marks<const WORDS: usize>(&self, words: &[u64; WORDS], source: &Source) -> Touch {
+        touch::of(&Marked { words, tables: self }, source)
+    }
+
     /// The one line in which a host may stand.
     #[inline(always)]
     fn line(&self, table: Table, source: &Source, at: u32) -> Option<&Line> {
@@ -95,78 +115,104 @@ impl Tables {
         }
     }
 
-    /// Asks for the lines in which the host may stand. A processor that foresees what the marks will
-    /// say fetches them along with the marks, for which the lookup itself comes too late. Nothing
-    /// waits for what is read here.
-    #[inline(always)]
-    fn ask_for_lines(&self, source: &Source) {
-        for table in Table::ALL {
-            if self.control.uses(table, Kind::Hosts, source.family()) {
-                let place = Place::of(source, self.control.lines(table, source.family()));
-                if let Some(line) = self.line(table, source, place.line) {
-                    // SAFETY: it is a reference. Volatile, or the compiler would not read at all.
-                    unsafe { ptr::read_volatile(&line[0]) };
-                }
-            }
-        }
-    }
-
     /// What its line has no room for.
     #[inline(always)]
     fn spilled(&self, table: Table, source: &Source) -> Option<Entry> {
         // SAFETY: without preallocation an element is freed only after every program that may
         // look at it has ended, and never reused while one does.
         let value = unsafe {
-            match (table, self.control.slot(), source) {
-                (Table::Rows, _, Source::V4(ip)) => HOSTS_V4.get(ip),
-                (Table::Rows, _, Source::V6(ip)) => HOSTS_V6.get(network(ip)),
-                (Table::Feeds, Slot::A, Source::V4(ip)) => FEED_A_HOSTS_V4.get(ip),
-                (Table::Feeds, Slot::A, Source::V6(ip)) => FEED_A_HOSTS_V6.get(network(ip)),
-                (Table::Feeds, Slot::B, Source::V4(ip)) => FEED_B_HOSTS_V4.get(ip),
-                (Table::Feeds, Slot::B, Source::V6(ip)) => FEED_B_HOSTS_V6.get(network(ip)),
+            match source {
+                Source::V4(address) => {
+                    let key = address.to_be();
+                    match (table, self.control.slot()) {
+                        (Table::Rows, _) => HOSTS_V4.get(key),
+                        (Table::Feeds, Slot::A) => FEED_A_HOSTS_V4.get(key),
+                        (Table::Feeds, Slot::B) => FEED_B_HOSTS_V4.get(key),
+                    }
+                }
+                Source::V6 { network, .. } => {
+                    let key = network.to_be();
+                    match (table, self.control.slot()) {
+                        (Table::Rows, _) => HOSTS_V6.get(key),
+                        (Table::Feeds, Slot::A) => FEED_A_HOSTS_V6.get(key),
+                        (Table::Feeds, Slot::B) => FEED_B_HOSTS_V6.get(key),
+                    }
+                }
             }
         };
         value.map(|words| Entry::from_words(*words))
     }
 }
 
-/// The first 64 bits.
-#[inline(always)]
-fn network(ip: &[u8; 16]) -> [u8; 8] {
-    [ip[0], ip[1], ip[2], ip[3], ip[4], ip[5], ip[6], ip[7]]
+/// The map of touched sources of one family, of which any word is read without another lookup.
+struct Marked<'a, const WORDS: usize> {
+    words: &'a [u64; WORDS],
+    tables: &'a Tables,
+}
+
+impl<const WORDS: usize> touch::Words for Marked<'_, WORDS> {
+    #[inline(always)]
+    fn word(&self, index: u32) -> u64 {
+        // The compiler knows that no index is greater, the verifier of an older kernel would not.
+        let index = verifier::another(index.into()) as usize;
+        self.words.get(index).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Asks for the lines in which the host may stand. A processor that foresees what the marks will
+    /// say fetches them along with the marks, for which the lookup itself comes too late. Nothing
+    /// waits for what is read here.
+    #[inline(always)]
+    fn host_is_likely(&self, source: &Source) {
+        let Tables { control } = self.tables;
+        for table in Table::ALL {
+            if control.uses(table, Kind::Hosts, source.family()) {
+                let place = Place::of(source, control.lines(table, source.family()));
+                if let Some(line) = self.tables.line(table, source, place.line) {
+                    // SAFETY: it is a reference. Volatile, or the compiler would not read at all.
+                    unsafe { ptr::read_volatile(&line[0]) };
+                }
+            }
+        }
+    }
 }
 
 impl Lists for Tables {
     #[inline(always)]
     fn touched(&self, source: &Source) -> Touch {
-        // A map for each: the kernel is faster where it knows the map beforehand.
-        let word = |family, index| match family {
-            Family::V4 => TOUCHED_V4.get(index).map_or(0, |&word| word),
-            Family::V6 => TOUCHED_V6.get(index).map_or(0, |&word| word),
+        let touch = match source {
+            Source::V4(_) => TOUCHED_V4.get(0).map(|words| self.marks(words, source)),
+            Source::V6 { .. } => TOUCHED_V6.get(0).map(|words| self.marks(words, source)),
         };
-        let touch = touch::of(source, word, || self.ask_for_lines(source));
+        let touch = touch.unwrap_or(Touch::ANY);
         let touch = verifier::forget_the_marks(touch, source);
         self.control.widened(touch, source.family())
     }
 
     #[inline(always)]
     fn host(&self, table: Table, source: &Source) -> Option<Entry> {
-        let place = Place::of(source, self.control.lines(table, source.family()));
-        match place.find(self.line(table, source, place.line)?) {
-            Found::Meaning(number) => {
-                MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))
+        let lines = self.control.lines(table, source.family());
+        let place = Place::of(source, lines);
+        let line = self.line(table, source, place.line)?;
+        // SAFETY: a reference to a word. Volatile, so that they are read in this order.
+        let number = match place.find(|word| unsafe { ptr::read_volatile(&line[word]) }) {
+            Found::Meaning(number) => number,
+            Found::Beside { word, shift } => {
+                let beside = self.line(table, source, place.line + lines.count())?;
+                packed::meaning_of(beside[word % LINE_WORDS] >> shift)
             }
-            Found::Spilled => self.spilled(table, source),
-            Found::No => None,
-        }
+            Found::Spilled => return self.spilled(table, source),
+            Found::No => return None,
+        };
+        MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))
     }
 
     #[inline(always)]
     fn longest(&self, table: Table, list: List, source: &Source, prefix_len: u8) -> Option<Entry> {
         let len = u32::from(prefix_len);
         let value = match source {
-            Source::V4(ip) => {
-                let key = Key::new(len, *ip);
+            Source::V4(address) => {
+                let key = KeyV4 { key: Key::new(len, address.to_be_bytes()) };
+                let key = &key.key;
                 match (table, self.control.slot(), list) {
                     (Table::Rows, _, List::Allow) => ALLOW_V4.get(key),
                     (Table::Rows, _, List::Deny) => DENY_V4.get(key),
@@ -176,8 +222,10 @@ impl Lists for Tables {
                     (Table::Feeds, Slot::B, List::Deny) => FEED_B_DENY_V4.get(key),
                 }
             }
-            Source::V6(ip) => {
-                let key = Key::new(len, *ip);
+            Source::V6 { network, interface } => {
+                let halves = [network.to_be(), interface.to_be()];
+                let key = KeyV6 { _before: 0, key: Key::new(len, halves) };
+                let key = &key.key;
                 match (table, self.control.slot(), list) {
                     (Table::Rows, _, List::Allow) => ALLOW_V6.get(key),
                     (Table::Rows, _, List::Deny) => DENY_V6.get(key),

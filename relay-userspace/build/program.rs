@@ -72,6 +72,10 @@ fn command(toolchain: &Toolchain) -> Result<Command, String> {
         // The maps' and the program's types, for bpftool and for the verifier's messages.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // A packet's addresses stand where they stand: without this, the compiler reads them byte by
+        // byte. LLVM before 22 does not know it, says so, and goes on. Kernels that refuse it are
+        // those of processors that would trap (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS unset).
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         format!("-Clinker={}", toolchain.bpf_linker.display()),
     ];
     // The encoded form, because a path may hold spaces.

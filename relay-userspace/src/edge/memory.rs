@@ -1,7 +1,7 @@
 //! The lists in memory: for tests, and for `--filter userspace`, where they are asked at accept().
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Slot, Table};
@@ -307,11 +307,7 @@ impl Lists for At<'_> {
 }
 
 fn network(source: &Source, prefix_len: u8) -> Option<IpNet> {
-    let address = match *source {
-        Source::V4(bytes) => IpAddr::V4(Ipv4Addr::from(bytes)),
-        Source::V6(bytes) => IpAddr::V6(Ipv6Addr::from(bytes)),
-    };
-    IpNet::new(address, prefix_len).ok().map(|net| net.trunc())
+    IpNet::new((*source).into(), prefix_len).ok().map(|net| net.trunc())
 }
 
 #[cfg(test)]

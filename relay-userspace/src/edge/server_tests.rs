@@ -1,5 +1,6 @@
 //! The edge's socket as a peer sees it, good or bad.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +136,7 @@ async fn following_events_outlasts_the_limits_of_other_requests() {
     let tell = |port| {
         let event = Event {
             at_ns: 0,
-            source: Source::V4([192, 0, 2, 1]),
+            source: Source::from(IpAddr::from([192, 0, 2, 1])),
             port,
             fate: Fate::Dropped,
             rule: 1,

@@ -2,7 +2,7 @@
 //! has what the lists call for.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -167,9 +167,9 @@ fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<
     world.start("")?;
     let pins = world.pins.join(format!("v{LAYOUT_VERSION}"));
     // A host stands in a line of the packed table; its line is emptied.
-    let address: Ipv4Addr = OTHER.parse()?;
+    let address: IpAddr = OTHER.parse()?;
     let lines = Lines::for_entries(Family::V4, MAX_ENTRIES);
-    let line = Place::of(&Source::V4(address.octets()), lines).line;
+    let line = Place::of(&Source::from(address), lines).line;
     let host = (OTHER, "LINES_V4", line.to_ne_bytes().to_vec(), "update", vec![0; 64]);
     // A prefix stands in the trie. Never to expire, rule and reason 0, submission alone, /31.
     let net = "203.0.113.98/31";

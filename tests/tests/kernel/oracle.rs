@@ -11,7 +11,7 @@ use postern::edge::filter::Filter;
 use postern::edge::kernel::Probe;
 use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::RuleHits;
-use relay_common::parse::{self, Malformed, Packet, Source};
+use relay_common::parse::{self, Malformed, Packet};
 use relay_common::totals::{Counter, Pass, Totals, is_v4_mapped};
 
 pub(crate) type Line = (List, IpNet, Entry);
@@ -143,10 +143,7 @@ impl Lines {
     /// ones before shorter ones.
     fn first(&self, list: List, packet: &Packet, says: impl Fn(&Entry) -> Scope) -> Option<Entry> {
         let now_s = boottime_s();
-        let address: IpAddr = match packet.source {
-            Source::V4(octets) => octets.into(),
-            Source::V6(octets) => octets.into(),
-        };
+        let address = IpAddr::from(packet.source);
         let host_len = packet.source.family().host_len();
         let rank = |len: u8| (list == List::Deny && len == host_len, len);
         [&self.rows, &self.feeds].into_iter().find_map(|lines| {

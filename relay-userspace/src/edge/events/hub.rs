@@ -14,7 +14,6 @@ use crate::control::api::{
 };
 use crate::edge::clock::Now;
 use relay_common::entry::Reason;
-use relay_common::parse::Source;
 
 /// Callers that may follow at once.
 pub const FOLLOWERS_MAX: usize = 16;
@@ -141,10 +140,7 @@ fn line(line: &EventLine) -> Bytes {
 }
 
 fn named(event: &Event, now: Now, rule: impl Fn(u32) -> String) -> PacketEvent {
-    let address = match event.source {
-        Source::V4(octets) => std::net::IpAddr::from(octets),
-        Source::V6(octets) => std::net::IpAddr::from(octets),
-    };
+    let address = std::net::IpAddr::from(event.source);
     let ago_ms = now.boot_ms.saturating_sub(event.at_ns / 1_000_000);
     let fate = FateName::from(event.fate);
     let by_entry = fate != FateName::Limited;

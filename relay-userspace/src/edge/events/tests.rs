@@ -1,5 +1,6 @@
 //! From a source to whoever follows, with a reader of its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const NOW: Now = Now { wall_ms: 1_800_000_000_500, boot_ms: 50_000_000 };
 fn event(last_octet: u8, ago_ms: u64) -> Event {
     Event {
         at_ns: (NOW.boot_ms - ago_ms) * 1_000_000,
-        source: Source::V4([203, 0, 113, last_octet]),
+        source: Source::from(IpAddr::from([203, 0, 113, last_octet])),
         port: 25,
         fate: Fate::Dropped,
         rule: 7,
@@ -118,7 +119,7 @@ fn followers_are_bounded_and_one_that_left_makes_room() {
 fn the_frequent_are_told_by_fate_and_fade() {
     let hub = Hub::new(true);
     let observed = Event { fate: Fate::Observed, ..event(8, 0) };
-    let v6 = Source::V6("2001:db8:1:66::9".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    let v6 = Source::from("2001:db8:1:66::9".parse::<IpAddr>().unwrap());
     let v6 = Event { source: v6, port: 587, ..event(0, 0) };
     publish(&hub, &[event(9, 0), event(9, 0), event(9, 0), observed, v6]);
     let top = hub.top(NOW);

@@ -2,7 +2,7 @@
 //! is mapped into memory, so a host goes in and out without a system call.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -36,11 +36,18 @@ struct Spot {
     is_spilled: bool,
 }
 
+/// A slot that is not free.
+struct Taken {
+    line: u32,
+    slot: u64,
+    meaning: u32,
+}
+
 impl Hosts {
     /// The packed table in a map that was made for so many entries.
     pub(super) fn map(fd: BorrowedFd<'_>, family: Family, room: u32) -> io::Result<Self> {
         let lines = Lines::for_entries(family, room);
-        let words = Words::map(fd, lines.count() * LINE_WORDS as u32)?;
+        let words = Words::map(fd, lines.in_map(family) * LINE_WORDS as u32)?;
         if lines.is_none() {
             words.set(0, packed::spilled(0));
         }
@@ -48,13 +55,13 @@ impl Hosts {
         Ok(Self { words, lines, family, room: room.into(), held, cleared })
     }
 
-    /// How many hosts stand in the lines of a map that was made for another number of entries.
+    /// How many hosts stand in a map of so many lines, that was made for another number of entries.
     pub(super) fn count_in(fd: BorrowedFd<'_>, family: Family, lines: u32) -> io::Result<u64> {
         let words = Words::map(fd, lines * LINE_WORDS as u32)?;
         let (held, cleared) = (AtomicU64::new(0), AtomicU32::new(0));
-        let lines = Lines::default();
+        let lines = Lines::of_map(family, lines);
         let mut count = 0;
-        Self { words, lines, family, room: 0, held, cleared }.each_slot(|_, _| count += 1);
+        Self { words, lines, family, room: 0, held, cleared }.each_taken(|_| count += 1);
         Ok(count)
     }
 
@@ -64,7 +71,7 @@ impl Hosts {
 
     /// Notes what an earlier process has left.
     pub(super) fn adopt(&self, spill: &Table, meanings: &mut Meanings) -> io::Result<()> {
-        self.each_slot(|_, slot| meanings.adopt(packed::meaning_of(slot)));
+        self.each_taken(|taken| meanings.adopt(taken.meaning));
         self.count(spill).map(drop)
     }
 
@@ -73,32 +80,72 @@ impl Hosts {
         std::array::from_fn(|word| self.words.get(first + word as u32))
     }
 
-    fn set_slot(&self, line: u32, slot: usize, bits: u64) {
+    /// The line beside an IPv4 one.
+    fn beside(&self, line: u32) -> u32 {
+        line + self.lines.count()
+    }
+
+    /// Writes what stands in a slot, or beside it.
+    fn write(&self, line: u32, slot: usize, bits: u64) {
         let (word, shift) = packed::word_of(self.family, slot);
         let at = line * LINE_WORDS as u32 + word as u32;
         let others = self.words.get(at) & !(packed::slot_mask(self.family) << shift);
         self.words.set(at, others | bits << shift);
     }
 
-    fn slots(&self, line: &Line) -> impl Iterator<Item = (usize, u64)> {
-        packed::slots(self.family).map(|slot| {
-            let (word, shift) = packed::word_of(self.family, slot);
-            (slot, line[word] >> shift & packed::slot_mask(self.family))
+    /// Lets a host stand in a slot that is free, or is its own. A packet from it finds nothing or all
+    /// of it: what the slot needs is there before the slot is written. (One from a host that left the
+    /// slot a moment ago, and is looked up meanwhile, may be judged by what this one means.)
+    fn occupy(&self, place: &Place, slot: usize, meaning: u32) {
+        if self.family == Family::V4 {
+            let first = place.line * LINE_WORDS as u32;
+            let beside = self.beside(place.line);
+            let word = self.words.get(first);
+            let shared = packed::shared(word);
+            // A line that shares a meaning has shared it from its first host on.
+            let is_new = || self.line(beside) == [0; LINE_WORDS];
+            let shares = shared == meaning || shared == 0 && is_new();
+            let sharing = packed::sharing(word, if shares { meaning } else { 0 });
+            if sharing != word {
+                self.words.set(first, sharing);
+            }
+            self.write(beside, slot, meaning.into());
+        }
+        self.write(place.line, slot, place.slot(meaning));
+    }
+
+    /// The slots of a line that are not free, with their numbers.
+    fn taken_in(&self, at: u32, line: &Line) -> impl Iterator<Item = (usize, Taken)> {
+        let shared = packed::shared(line[0]);
+        let beside = match self.family {
+            Family::V4 if shared == 0 => self.line(self.beside(at)),
+            _ => *line,
+        };
+        (0..packed::slots(self.family)).filter_map(move |number| {
+            let (word, shift) = packed::word_of(self.family, number);
+            let slot = line[word] >> shift & packed::slot_mask(self.family);
+            let meaning = match (self.family, shared) {
+                (Family::V4, 1..) => shared,
+                _ => packed::meaning_of(beside[word] >> shift),
+            };
+            let taken = Taken { line: at, slot, meaning };
+            (!packed::is_free(self.family, slot)).then_some((number, taken))
         })
     }
 
     fn spot(&self, address: IpAddr) -> Spot {
         let place = Place::of(&Source::from(address), self.lines);
         let line = self.line(place.line);
-        let (mut slot, mut free) = (None, None);
-        for (at, bits) in self.slots(&line) {
-            match packed::meaning_of(bits) {
-                0 => free = free.or(Some(at)),
-                meaning if bits == place.slot(meaning) => slot = Some((at, meaning)),
-                _ => {}
+        let (mut slot, mut free) = (None, 0);
+        for (number, taken) in self.taken_in(place.line, &line) {
+            // The first gap between those that are taken, or what is behind them.
+            free += usize::from(number == free);
+            if place.is_in(taken.slot) {
+                slot = Some((number, taken.meaning));
             }
         }
-        Spot { place, slot, free, is_spilled: packed::is_spilled(&line) }
+        let free = (place.has_slots() && free < packed::slots(self.family)).then_some(free);
+        Spot { place, slot, free, is_spilled: packed::is_spilled(line[0]) }
     }
 
     /// Puts a host, in place of its earlier entry. At every moment one of the two is found.
@@ -128,9 +175,7 @@ impl Hosts {
             return Err(io::Error::from_raw_os_error(libc::ENOSPC));
         }
         match spot.free.and_then(|slot| Some((slot, meanings.take(entry)?))) {
-            Some((slot, meaning)) => {
-                self.set_slot(spot.place.line, slot, spot.place.slot(meaning));
-            }
+            Some((slot, meaning)) => self.occupy(&spot.place, slot, meaning),
             None => self.spill(host, entry, &spot, spill)?,
         }
         self.held.fetch_add(1, Relaxed);
@@ -147,10 +192,10 @@ impl Hosts {
         meanings: &mut Meanings,
     ) -> io::Result<()> {
         match meanings.take(entry) {
-            Some(meaning) => self.set_slot(spot.place.line, slot, spot.place.slot(meaning)),
+            Some(meaning) => self.occupy(&spot.place, slot, meaning),
             None => {
                 self.spill(host, entry, spot, spill)?;
-                self.set_slot(spot.place.line, slot, 0);
+                self.write(spot.place.line, slot, 0);
             }
         }
         meanings.release(before);
@@ -177,7 +222,7 @@ impl Hosts {
         let spot = self.spot(host.addr());
         let removed = match spot.slot {
             Some((slot, meaning)) => {
-                self.set_slot(spot.place.line, slot, 0);
+                self.write(spot.place.line, slot, 0);
                 meanings.release(meaning);
                 true
             }
@@ -195,33 +240,31 @@ impl Hosts {
         meanings: &Meanings,
     ) -> io::Result<Option<Entry>> {
         let place = Place::of(&Source::from(address), self.lines);
-        match place.find(&self.line(place.line)) {
+        let line = self.line(place.line);
+        match place.find(|word| line[word]) {
             Found::Meaning(number) => Ok(Some(meanings.get(number))),
+            Found::Beside { word, shift } => {
+                let beside = self.line(self.beside(place.line));
+                Ok(Some(meanings.get(packed::meaning_of(beside[word] >> shift))))
+            }
             Found::Spilled => spill.find(address, self.family.host_len()),
             Found::No => Ok(None),
         }
     }
 
-    /// Calls `each` with every slot that is not free, and its line.
-    fn each_slot(&self, mut each: impl FnMut(u32, u64)) {
-        let slot_bits = packed::slot_mask(self.family).count_ones() as usize;
-        // Most words are empty.
-        for (at, word) in self.taken_words() {
-            for shift in (0..64).step_by(slot_bits) {
-                let slot = word >> shift & packed::slot_mask(self.family);
-                // The first of a line is no host's.
-                let is_first = shift == 0 && at.is_multiple_of(LINE_WORDS);
-                if !is_first && packed::meaning_of(slot) != 0 {
-                    each((at / LINE_WORDS) as u32, slot);
-                }
+    /// Calls `each` with every slot that is not free.
+    fn each_taken(&self, mut each: impl FnMut(Taken)) {
+        if !self.lines.is_none() {
+            for (at, line) in self.taken_lines() {
+                self.taken_in(at, &line).for_each(|(_, taken)| each(taken));
             }
         }
     }
 
-    /// The words that are not zero, and their places.
-    fn taken_words(&self) -> impl Iterator<Item = (usize, u64)> {
-        let words = self.words.all().iter().enumerate();
-        words.map(|(at, word)| (at, word.load(Relaxed))).filter(|&(_, word)| word != 0)
+    /// The lines that are not all zero, and their places. Those beside are not among them.
+    fn taken_lines(&self) -> impl Iterator<Item = (u32, Line)> {
+        let lines = (0..self.lines.count()).map(|at| (at, self.line(at)));
+        lines.filter(|(_, line)| *line != [0; LINE_WORDS])
     }
 
     pub(super) fn for_each(
@@ -231,10 +274,10 @@ impl Hosts {
         mut each: impl FnMut(IpNet, Entry),
     ) -> io::Result<()> {
         let mut held = 0;
-        self.each_slot(|line, slot| {
+        self.each_taken(|Taken { line, slot, meaning }| {
             let source = packed::host_of(self.family, self.lines, line, slot);
             held += 1;
-            each(net(source), meanings.get(packed::meaning_of(slot)));
+            each(net(source), meanings.get(meaning));
         });
         spill.for_each(|host, entry| {
             held += 1;
@@ -244,15 +287,20 @@ impl Hosts {
         Ok(())
     }
 
+    fn empty(&self, line: u32) {
+        let first = line * LINE_WORDS as u32;
+        (first..first + LINE_WORDS as u32).for_each(|word| self.words.set(word, 0));
+    }
+
     /// Whether it holds anything.
     pub(super) fn holds_any(&self, spill: &Table) -> io::Result<bool> {
-        Ok(!self.lines.is_none() && self.taken_words().next().is_some() || spill.holds_any()?)
+        Ok(!self.lines.is_none() && self.taken_lines().next().is_some() || spill.holds_any()?)
     }
 
     /// How many hosts there are, counted where they stand.
     pub(super) fn count(&self, spill: &Table) -> io::Result<u64> {
         let mut held = spill.count()?;
-        self.each_slot(|_, _| held += 1);
+        self.each_taken(|_| held += 1);
         self.held.store(held, Relaxed);
         Ok(held)
     }
@@ -269,15 +317,14 @@ impl Hosts {
         let mut at = self.cleared.load(Relaxed);
         while !self.lines.is_none() && at < self.lines.count() && removed < at_most {
             let line = self.line(at);
-            let first = at * LINE_WORDS as u32;
             if line != [0; LINE_WORDS] {
-                (0..).zip(line).for_each(|(word, _)| self.words.set(first + word, 0));
-                for (_, slot) in self.slots(&line) {
-                    let meaning = packed::meaning_of(slot);
-                    if meaning != 0 {
-                        meanings.release(meaning);
-                        removed += 1;
-                    }
+                for (_, taken) in self.taken_in(at, &line) {
+                    meanings.release(taken.meaning);
+                    removed += 1;
+                }
+                self.empty(at);
+                if self.family == Family::V4 {
+                    self.empty(self.beside(at));
                 }
             }
             at += 1;
@@ -292,12 +339,7 @@ impl Hosts {
     }
 }
 
+/// The network of a host.
 fn net(source: Source) -> IpNet {
-    match source {
-        Source::V4(octets) => IpNet::from(IpAddr::from(Ipv4Addr::from(octets))),
-        Source::V6(octets) => {
-            let network = Ipv6Addr::from(octets);
-            IpNet::new(network.into(), Family::V6.host_len()).expect("within an address's length")
-        }
-    }
+    IpNet::new(source.into(), source.family().host_len()).expect("within an address's length")
 }

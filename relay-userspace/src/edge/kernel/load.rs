@@ -95,7 +95,7 @@ fn resized(name: &str, sizes: MapSizes) -> Option<u32> {
     match (table, lines) {
         (Some(&(place, kind, ..)), _) => Some(sizes.of_place(place, list_of(kind))),
         (_, Some(&(place, family, _))) => {
-            Some(Lines::for_entries(family, sizes.of_place(place, List::Deny)).count())
+            Some(Lines::for_entries(family, sizes.of_place(place, List::Deny)).in_map(family))
         }
         _ => None,
     }

@@ -10,7 +10,7 @@ use relay_common::touch::{self, Touch};
 use relay_common::verdict::Lists;
 
 use super::maps::Maps;
-use super::table::address;
+use super::words::Words;
 
 /// The maps at one moment, for the verdict's own walk. The first error ends it, and is kept.
 pub(super) struct At<'a> {
@@ -30,21 +30,26 @@ impl At<'_> {
 
     fn find(&self, side: Side, kind: Kind, source: &Source, prefix_len: u8) -> Option<Entry> {
         let table = self.maps.table(self.place(side), kind, source.family());
-        table.find(address(source), prefix_len).unwrap_or_else(|error| {
+        table.find((*source).into(), prefix_len).unwrap_or_else(|error| {
             self.error.borrow_mut().get_or_insert(error);
             None
         })
     }
 }
 
+impl touch::Words for Words {
+    fn word(&self, index: u32) -> u64 {
+        self.get(index)
+    }
+}
+
 impl Lists for At<'_> {
     fn touched(&self, source: &Source) -> Touch {
-        let word = |family, index| match family {
-            Family::V4 => self.maps.touched_v4.get(index),
-            Family::V6 => self.maps.touched_v6.get(index),
+        let marks = match source.family() {
+            Family::V4 => &self.maps.touched_v4,
+            Family::V6 => &self.maps.touched_v6,
         };
-        let touch = touch::of(source, word, || ());
-        self.control.widened(touch, source.family())
+        self.control.widened(touch::of(marks, source), source.family())
     }
 
     fn host(&self, side: Side, source: &Source) -> Option<Entry> {

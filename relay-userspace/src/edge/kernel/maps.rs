@@ -94,8 +94,8 @@ impl Maps {
         let meanings = descriptor(ebpf, layout::MEANINGS)?;
         let meanings = Mutex::new(Meanings::map(meanings.as_fd()).map_err(mapping)?);
         let control = words(layout::CONTROL, 1)?;
-        let touched_v4 = words(layout::TOUCHED_V4, touch::WORDS)?;
-        let touched_v6 = words(layout::TOUCHED_V6, touch::WORDS)?;
+        let touched_v4 = words(layout::TOUCHED_V4, touch::words(Family::V4) as u32)?;
+        let touched_v6 = words(layout::TOUCHED_V6, touch::words(Family::V6) as u32)?;
         let maps = Self {
             tables,
             packed,

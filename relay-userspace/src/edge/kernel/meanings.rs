@@ -47,9 +47,14 @@ impl Meanings {
 
     /// Notes a use that an earlier process has left in a table.
     pub(super) fn adopt(&mut self, number: u32) {
-        let Some(uses) = self.uses.get_mut(number as usize) else { return };
+        let Some(uses) = self.uses_of(number) else { return };
         *uses += 1;
         self.numbers.insert(self.get(number), number);
+    }
+
+    /// Nobody uses 0, which stands for nothing; it may be found where somebody has written by hand.
+    fn uses_of(&mut self, number: u32) -> Option<&mut u32> {
+        self.uses.get_mut(number as usize).filter(|_| number != 0)
     }
 
     /// To be called once every use was adopted: all other numbers are free.
@@ -86,7 +91,7 @@ impl Meanings {
     /// Ends a use, when no slot has the number any more on that account.
     pub(super) fn release(&mut self, number: u32) {
         let entry = self.get(number);
-        let Some(uses) = self.uses.get_mut(number as usize) else { return };
+        let Some(uses) = self.uses_of(number) else { return };
         *uses = uses.saturating_sub(1);
         if *uses == 0 && self.numbers.get(&entry) == Some(&number) {
             self.numbers.remove(&entry);

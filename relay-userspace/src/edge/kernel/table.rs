@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use ipnet::IpNet;
 use relay_common::control::Kind;
 use relay_common::entry::Entry;
-use relay_common::parse::{Family, Source};
+use relay_common::parse::Family;
 
 use super::bpf::{self, Attr, Command, OneAttr};
 
@@ -315,14 +315,6 @@ impl<'a> Read<'a> {
             // A trie whose key was deleted meanwhile answers with its parent's value.
             (entry.prefix_len == prefix.prefix_len()).then_some((prefix, entry))
         })
-    }
-}
-
-/// An address as the kernel has it.
-pub(super) fn address(source: &Source) -> IpAddr {
-    match *source {
-        Source::V4(octets) => Ipv4Addr::from(octets).into(),
-        Source::V6(octets) => Ipv6Addr::from(octets).into(),
     }
 }
 

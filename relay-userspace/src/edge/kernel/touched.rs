@@ -27,8 +27,8 @@ impl Maps {
         &mut self,
         prefixes: &mut dyn Iterator<Item = (List, IpNet)>,
     ) -> Result<(), FilterError> {
-        let words = || vec![0u64; touch::WORDS as usize];
-        let (mut v4, mut v6) = (words(), words());
+        let words = |family| vec![0u64; touch::words(family)];
+        let (mut v4, mut v6) = (words(Family::V4), words(Family::V6));
         let mut everything = false;
         for (list, prefix) in prefixes {
             let prefix = prefix.trunc();

@@ -77,7 +77,7 @@ impl Tables {
     }
 
     fn get(&self, kind: Kind, source: &Source, len: u8) -> Option<Entry> {
-        let net = IpNet::new(address_of(source), len).ok()?.trunc();
+        let net = IpNet::new((*source).into(), len).ok()?.trunc();
         self.entries.get(&(kind, net)).copied()
     }
 
@@ -86,18 +86,7 @@ impl Tables {
         for (kind, family) in Kind::ALL.into_iter().flat_map(|k| Family::ALL.map(|f| (k, f))) {
             control = control.with_used(Table::Feeds, kind, family, true);
         }
-        let source = match address {
-            IpAddr::V4(v4) => Source::V4(v4.octets()),
-            IpAddr::V6(v6) => Source::V6(v6.octets()),
-        };
-        decide(self, control, &Packet::of_class(source, class))
-    }
-}
-
-fn address_of(source: &Source) -> IpAddr {
-    match *source {
-        Source::V4(octets) => IpAddr::V4(octets.into()),
-        Source::V6(octets) => IpAddr::V6(octets.into()),
+        decide(self, control, &Packet::of_class(address.into(), class))
     }
 }
 
