@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
+use super::bare;
 use super::scene::{Scene, Server, Side};
 use crate::figure::{Bar, Line, Rounds, Table};
 use crate::netns::Netns;
@@ -59,9 +60,9 @@ impl Load {
             // It hands on some 25 a second, and on a busy machine its short queue of connections
             // makes clients wait for seconds.
             (Some(Side::OpenSmtpd), _) => 150,
-            (Some(Side::Postern) | None, 1) => 2_000,
+            (Some(Side::Postern | Side::Bare) | None, 1) => 2_000,
             (_, 1) => 1_000,
-            (Some(Side::Postern) | None, _) => 4_000,
+            (Some(Side::Postern | Side::Bare) | None, _) => 4_000,
             _ => 2_000,
         }
     }
@@ -70,17 +71,18 @@ impl Load {
 /// # Errors
 /// Mail did not go through.
 pub(super) fn measure(scene: &Scene) -> Result<Vec<Table>> {
+    let bare = bare::start(&scene.world)?;
     let mut rows = Vec::new();
     for reuse in [false, true] {
         for sessions in SESSIONS {
             let load = Load { sessions, reuse };
             let row = |side| Row { side, load, figures: Figures::default(), left_out: false };
-            let mut all: Vec<Row> =
-                scene.servers.iter().map(|server| row(Some(server.side))).collect();
+            let servers = || scene.servers.iter().chain((sessions == 1).then_some(&bare));
+            let mut all: Vec<Row> = servers().map(|server| row(Some(server.side))).collect();
             let mut nothing = row(None);
             for _ in 0..scene.rounds() {
                 straight(scene, load, &mut nothing.figures)?;
-                for (server, row) in scene.servers.iter().zip(&mut all) {
+                for (server, row) in servers().zip(&mut all) {
                     let figures = &mut row.figures;
                     row.left_out = row.left_out
                         || scene
@@ -152,6 +154,16 @@ fn name(side: Option<Side>) -> &'static str {
     side.map_or("smtp-sink alone, nothing stored", Side::name)
 }
 
+/// Postern against everybody; the yardsticks against the server that bars speak of, to show what there
+/// is to be had.
+fn is_set_against(side: Option<Side>, other: Option<Side>) -> bool {
+    match side {
+        Some(Side::Postern) => other != Some(Side::Postern),
+        Some(Side::Bare) | None => other == Some(Side::Postfix),
+        _ => false,
+    }
+}
+
 /// What a table shows of the rows, and what is asked there of Postern.
 struct Column {
     name: &'static str,
@@ -199,16 +211,15 @@ fn tables(rows: &[Row], rounds: usize) -> Result<Vec<Table>> {
             let figure = (column.of)(&row.figures);
             let mut line = Line::new(format!("{}: {}", row.load.named(), name(row.side)), figure)?;
             let others = rows.clone().filter(|other| other.load == row.load);
-            for other in others.filter(|_| row.side == Some(Side::Postern)) {
-                if other.side != Some(Side::Postern) {
-                    let ratio = figure.times((column.of)(&other.figures))?;
-                    let bar = other.side.and_then(|side| (column.bar)(row.load, side));
-                    let what = other.side.map_or_else(
-                        || "of smtp-sink alone".to_owned(),
-                        |side| format!("times {}'s", side.name()),
-                    );
-                    line = line.against(what, &ratio, bar)?;
-                }
+            for other in others.filter(|other| is_set_against(row.side, other.side)) {
+                let ratio = figure.times((column.of)(&other.figures))?;
+                let asked = other.side.filter(|_| row.side == Some(Side::Postern));
+                let bar = asked.and_then(|side| (column.bar)(row.load, side));
+                let what = other.side.map_or_else(
+                    || "of smtp-sink alone".to_owned(),
+                    |side| format!("times {}'s", side.name()),
+                );
+                line = line.against(what, &ratio, bar)?;
             }
             Ok(line)
         });

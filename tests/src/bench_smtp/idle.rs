@@ -98,7 +98,7 @@ fn sessions(scene: &Scene, side: Side) -> usize {
         Side::Postern if scene.quick => SESSIONS / 10,
         Side::Postern => scene.connections - OTHERS,
         Side::OpenSmtpd => 400,
-        Side::Postfix | Side::Exim => 200,
+        Side::Postfix | Side::Exim | Side::Bare => 200,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here fails because it is slow: a bar is printed beside the figure that it is for.
 
 mod accepted;
+mod bare;
 mod body;
 mod client;
 mod group;
@@ -19,6 +20,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::figure::Table;
+pub use bare::serve as serve_bare;
 use scene::Scene;
 
 /// What is measured in one scene.

@@ -18,7 +18,7 @@ const CPU_AT_MOST: f64 = 0.4;
 /// time, and OpenSMTPD, whose queue of connections is short, for some of it.
 fn sessions(scene: &Scene, side: Side) -> u32 {
     scene.scaled(match side {
-        Side::Postern | Side::Postfix => 5_000,
+        Side::Postern | Side::Postfix | Side::Bare => 5_000,
         Side::OpenSmtpd => 1_500,
         Side::Exim => 500,
     })

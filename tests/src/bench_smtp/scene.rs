@@ -53,6 +53,8 @@ pub(super) enum Side {
     Postfix,
     OpenSmtpd,
     Exim,
+    /// No server that anybody would use: [`super::bare`].
+    Bare,
 }
 
 impl Side {
@@ -62,6 +64,7 @@ impl Side {
             Self::Postfix => "Postfix",
             Self::OpenSmtpd => OPENSMTPD.name,
             Self::Exim => EXIM.name,
+            Self::Bare => super::bare::NAME,
         }
     }
 }
@@ -74,18 +77,21 @@ pub(super) struct Server {
     /// What it says it is.
     pub(super) version: String,
     // In the order in which they have to go.
-    kept: Kept,
+    pub(super) kept: Kept,
     pub(super) group: Group,
 }
 
 #[derive(Debug)]
-enum Kept {
+pub(super) enum Kept {
     /// By [`World`].
     Postern,
     Postfix {
         _server: Postfix,
     },
     Packaged {
+        _server: Process,
+    },
+    Bare {
         _server: Process,
     },
 }

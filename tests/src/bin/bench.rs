@@ -1,6 +1,7 @@
 //! The benchmarks behind `cargo xtask bench`.
 
-use std::{fmt::Display, path::PathBuf};
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 use clap::{Parser, ValueEnum};
@@ -23,6 +24,9 @@ struct Arguments {
     /// Load lists into the filter on eth0, and say so: what the measurement of loading starts
     #[arg(long, hide = true, num_args = 2.., value_names = ["PINS", "LIST"])]
     load: Vec<PathBuf>,
+    /// Be the bare server that others are measured beside, with a file of its own
+    #[arg(long, hide = true, num_args = 3, value_names = ["LISTEN", "NEXT_HOP", "FILE"])]
+    bare: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +41,9 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let [pins, lists @ ..] = arguments.load.as_slice() {
         return bench_filter::load(pins.clone(), lists);
+    }
+    if let [listen, next_hop, file] = arguments.bare.as_slice() {
+        return bench_smtp::serve_bare(listen, next_hop, Path::new(file));
     }
     let wanted = |what| arguments.what.is_none_or(|only| only == what);
     let tell: &mut dyn FnMut(&dyn Display) = &mut |table| {
