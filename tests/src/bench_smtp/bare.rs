@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -27,6 +28,8 @@ const HOST: &str = "10.0.0.4";
 const PLACE_BYTES: usize = 64 << 10;
 /// Connections take the places of the file in turn.
 const PLACES: usize = 64;
+/// A connection that was quiet for longer is not used again.
+const REUSED_WITHIN: Duration = Duration::from_secs(5);
 const END_OF_DATA: &[u8] = b"\r\n.\r\n";
 
 /// Starts it on the gateway, as a process of its own, beside Postern's queue on the same disk.
@@ -113,12 +116,13 @@ fn receive(client: TcpStream, file: &File, at: usize, stored: &Sender<Vec<u8>>) 
 }
 
 fn deliver(next_hop: SocketAddr, stored: &Receiver<Vec<u8>>) -> Result<()> {
-    // A next hop waits only so long for the next message, and there is a pause before the first.
     let mut connection = None;
     for message in stored {
-        let (reader, writer) = match &mut connection {
+        // A next hop waits only so long for the next message.
+        connection = connection.filter(|(_, used): &(_, Instant)| used.elapsed() < REUSED_WITHIN);
+        let ((reader, writer), used) = match &mut connection {
             Some(open) => open,
-            none => none.insert(greet(next_hop)?),
+            none => none.insert((greet(next_hop)?, Instant::now())),
         };
         writer.write_all(
             b"MAIL FROM:<load@foreign.test>\r\nRCPT TO:<user@inside.test>\r\nDATA\r\n",
@@ -126,6 +130,7 @@ fn deliver(next_hop: SocketAddr, stored: &Receiver<Vec<u8>>) -> Result<()> {
         replies(reader, 3)?;
         writer.write_all(&message[2..])?;
         replies(reader, 1)?;
+        *used = Instant::now();
     }
     Ok(())
 }
