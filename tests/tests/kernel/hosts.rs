@@ -77,6 +77,44 @@ fn a_full_line_spills_and_nobody_is_lost() {
     }
 }
 
+/// What the kernel itself takes a denial to say is seen by the port that it closes.
+#[test]
+fn hosts_of_a_line_share_what_is_said_of_them_until_one_differs() {
+    for family in Family::ALL {
+        let mut probe = probe();
+        probe.filter.set_guarded(Scope::SMTP).unwrap();
+        let (mx, smtp) = (entry(5), Entry { scope: Scope::SMTP, ..entry(6) });
+        let closes_submission = |probe: &mut Probe, host: &IpNet| {
+            probe.run(&Frame::tcp(host.addr(), 587).bytes(), 1).unwrap().drops
+        };
+        let hosts = of_one_line(family, 6);
+        let put = |probe: &mut Probe, host: IpNet, entry| {
+            probe.filter.put(List::Deny, host, entry).unwrap();
+        };
+        hosts.iter().for_each(|&host| put(&mut probe, host, mx));
+        let mut said = [mx; 6];
+        // One more than was said at first, one in place of another, one that comes back.
+        for (at, says) in [(3, smtp), (3, mx), (4, smtp), (1, smtp), (4, mx)] {
+            put(&mut probe, hosts[at], says);
+            said[at] = says;
+            for (host, says) in hosts.iter().zip(&said) {
+                assert!(drops(&mut probe, host), "{host}");
+                let rule = probe.filter.get(List::Deny, *host).unwrap().unwrap().rule;
+                assert_eq!(rule, says.rule, "{host}");
+                assert_eq!(closes_submission(&mut probe, host), says.scope == Scope::SMTP);
+            }
+        }
+        for host in &hosts {
+            assert!(probe.filter.remove(List::Deny, *host).unwrap());
+        }
+        put(&mut probe, hosts[2], smtp);
+        for (at, host) in hosts.iter().enumerate() {
+            assert_eq!(drops(&mut probe, host), at == 2, "{host}");
+            assert_eq!(closes_submission(&mut probe, host), at == 2, "{host}");
+        }
+    }
+}
+
 #[test]
 fn more_denials_than_numbers_for_them_are_all_in_force() {
     let mut probe = probe();
