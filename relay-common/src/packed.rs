@@ -26,7 +26,7 @@ pub const LINE_WORDS: usize = 8;
 /// A line as it stands in the map. The first word is no host's: its lowest bit says *spilled*, and
 /// in IPv4 the bits from [`SHARED_AT`] the meaning that all hosts of the line have.
 pub type Line = [u64; LINE_WORDS];
-/// Numbers of meanings: from 1 to one below this. 0 stands beside a slot that was never taken.
+/// Numbers of meanings: from 1 to one below this.
 pub const MEANINGS: u32 = 1 << MEANING_BITS;
 const MEANING_BITS: u32 = 16;
 const SHARED_AT: u32 = 16;

@@ -63,10 +63,12 @@ impl Part {
 const V4_WIDE: Part = Part::first(18);
 const V4_NETWORKS: Part = V4_WIDE.then(16);
 const V4_SHORT: Part = V4_NETWORKS.then(14);
-/// 1 MiB, and 2 MiB each.
+/// 1, 2 and 1 MiB.
 const V6_WIDE: Part = Part::first(17);
 const V6_NETWORKS: Part = V6_WIDE.then(18);
-const V6_HOSTS: Part = V6_NETWORKS.then(18);
+const V6_HOSTS: Part = V6_NETWORKS.then(17);
+/// Kernels before 6.0 take no value of an array that is larger (KMALLOC_MAX_SIZE).
+const _: () = assert!(8 * words(Family::V4) <= 4 << 20 && 8 * words(Family::V6) <= 4 << 20);
 
 /// How many of an address's first bits have a wide mark.
 const V4_WIDE_LENGTH: u8 = 24;

@@ -118,8 +118,8 @@ impl Tables {
     /// What its line has no room for.
     #[inline(always)]
     fn spilled(&self, table: Table, source: &Source) -> Option<Entry> {
-        // SAFETY: without preallocation an element is freed only after every program that may
-        // look at it has ended, and never reused while one does.
+        // SAFETY: an element's memory stays one of this map while a program may look at it. It may
+        // be given to another host meanwhile, whose denial is read then.
         let value = unsafe {
             match source {
                 Source::V4(address) => {

@@ -1,9 +1,12 @@
 //! Attaching, adopting and detaching, on veth pairs in namespaces of the tests' own.
 
+use aya::maps::{Array, HashMap, Map, MapData};
+use ipnet::IpNet;
 use postern::edge::filter::{Filter, MapSizes, Mode};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings, detach_left_behind};
 use relay_common::entry::{List, Scope};
 use relay_common::layout::{self, LAYOUT_VERSION};
+use relay_common::packed::{Lines, Place};
 use relay_common::parse::Family;
 
 use crate::wire::{self, SIZES, Wire, deny, shut_out};
@@ -57,6 +60,36 @@ fn a_dropped_filter_works_on_and_the_next_one_adopts_it() {
     assert!(detach_left_behind(&wire.pin_dir()).unwrap());
     assert!(wire.connects("10.7.0.1:25"));
     assert!(!detach_left_behind(&wire.pin_dir()).unwrap());
+}
+
+/// What a process leaves that is killed between the hash and the line, which then says nothing of it.
+#[test]
+fn a_host_that_was_left_in_the_hash_alone_is_found_by_the_next_start() {
+    let wire = Wire::new();
+    let host: IpNet = "10.7.0.2/32".parse().unwrap();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    let entry = filter.get(List::Deny, host).unwrap().unwrap();
+    drop(filter);
+    let lines = Lines::for_entries(Family::V4, SIZES.deny);
+    let line = Place::of(&host.addr().into(), lines).line;
+    let pins = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    let pinned = |name| MapData::from_pin(pins.join(name)).unwrap();
+    let hosts = Map::HashMap(pinned("HOSTS_V4"));
+    let mut hash = HashMap::<_, [u8; 4], [u8; 12]>::try_from(hosts).unwrap();
+    hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
+    let packed = Map::Array(pinned("LINES_V4"));
+    let mut packed = Array::<_, [u8; 64]>::try_from(packed).unwrap();
+    packed.set(line, [0; 64], 0).unwrap();
+    assert!(wire.connects("10.7.0.1:25"), "no packet looks there");
+
+    let mut filter = wire.open();
+    assert!(!wire.connects("10.7.0.1:25"));
+    // It goes whole: neither place is left.
+    assert!(filter.remove(List::Deny, host).unwrap());
+    assert!(filter.get(List::Deny, host).unwrap().is_none());
+    assert!(wire.connects("10.7.0.1:25"));
+    assert!(filter.entries(List::Deny).unwrap().iter().all(|(denied, _)| *denied != host));
 }
 
 #[test]

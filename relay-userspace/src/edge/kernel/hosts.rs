@@ -72,6 +72,11 @@ impl Hosts {
     /// Notes what an earlier process has left.
     pub(super) fn adopt(&self, spill: &Table, meanings: &mut Meanings) -> io::Result<()> {
         self.each_taken(|taken| meanings.adopt(taken.meaning));
+        // A process of an earlier version may have been killed between the hash and the line.
+        spill.for_each(|host, _| {
+            let line = Place::of(&Source::from(host.addr()), self.lines).line;
+            self.set_spilled(line);
+        })?;
         self.count(spill).map(drop)
     }
 
@@ -102,9 +107,8 @@ impl Hosts {
             let beside = self.beside(place.line);
             let word = self.words.get(first);
             let shared = packed::shared(word);
-            // A line that shares a meaning has shared it from its first host on.
-            let is_new = || self.line(beside) == [0; LINE_WORDS];
-            let shares = shared == meaning || shared == 0 && is_new();
+            let is_empty = || self.line(place.line)[1..] == [0; LINE_WORDS - 1];
+            let shares = shared == meaning || is_empty();
             let sharing = packed::sharing(word, if shares { meaning } else { 0 });
             if sharing != word {
                 self.words.set(first, sharing);
@@ -192,7 +196,10 @@ impl Hosts {
         meanings: &mut Meanings,
     ) -> io::Result<()> {
         match meanings.take(entry) {
-            Some(meaning) => self.occupy(&spot.place, slot, meaning),
+            Some(meaning) => {
+                self.occupy(&spot.place, slot, meaning);
+                self.remove_double(host, spot, spill)?;
+            }
             None => {
                 self.spill(host, entry, spot, spill)?;
                 self.write(spot.place.line, slot, 0);
@@ -202,10 +209,26 @@ impl Hosts {
         Ok(())
     }
 
+    /// The line comes first: whoever is killed in between has left nobody where no packet looks.
     fn spill(&self, host: IpNet, entry: Entry, spot: &Spot, spill: &Table) -> io::Result<()> {
-        spill.put(host, entry)?;
-        let first = spot.place.line * LINE_WORDS as u32;
-        self.words.set(first, packed::spilled(self.words.get(first)));
+        self.set_spilled(spot.place.line);
+        spill.put(host, entry)
+    }
+
+    fn set_spilled(&self, line: u32) {
+        let first = line * LINE_WORDS as u32;
+        let word = self.words.get(first);
+        if !packed::is_spilled(word) {
+            self.words.set(first, packed::spilled(word));
+        }
+    }
+
+    /// Removes a host from the hash that has got a slot. Whoever was killed while it moved from the one
+    /// to the other has left it in both.
+    fn remove_double(&self, host: IpNet, spot: &Spot, spill: &Table) -> io::Result<()> {
+        if spot.is_spilled && spill.remove(host)? {
+            self.held.store(self.held.load(Relaxed).saturating_sub(1), Relaxed);
+        }
         Ok(())
     }
 
@@ -222,6 +245,7 @@ impl Hosts {
         let spot = self.spot(host.addr());
         let removed = match spot.slot {
             Some((slot, meaning)) => {
+                self.remove_double(host, &spot, spill)?;
                 self.write(spot.place.line, slot, 0);
                 meanings.release(meaning);
                 true
@@ -261,10 +285,10 @@ impl Hosts {
         }
     }
 
-    /// The lines that are not all zero, and their places. Those beside are not among them.
+    /// The lines in which a slot is taken, and their places. Those beside are not among them.
     fn taken_lines(&self) -> impl Iterator<Item = (u32, Line)> {
         let lines = (0..self.lines.count()).map(|at| (at, self.line(at)));
-        lines.filter(|(_, line)| *line != [0; LINE_WORDS])
+        lines.filter(|(_, line)| line[1..] != [0; LINE_WORDS - 1])
     }
 
     pub(super) fn for_each(
@@ -285,11 +309,6 @@ impl Hosts {
         })?;
         self.held.store(held, Relaxed);
         Ok(())
-    }
-
-    fn empty(&self, line: u32) {
-        let first = line * LINE_WORDS as u32;
-        (first..first + LINE_WORDS as u32).for_each(|word| self.words.set(word, 0));
     }
 
     /// Whether it holds anything.
@@ -322,10 +341,9 @@ impl Hosts {
                     meanings.release(taken.meaning);
                     removed += 1;
                 }
-                self.empty(at);
-                if self.family == Family::V4 {
-                    self.empty(self.beside(at));
-                }
+                // What stands beside says nothing without a slot.
+                let first = at * LINE_WORDS as u32;
+                (first..first + LINE_WORDS as u32).for_each(|word| self.words.set(word, 0));
             }
             at += 1;
         }
