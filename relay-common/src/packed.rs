@@ -63,6 +63,7 @@ impl Lines {
         Self(if log2 < LINES_LOG2_MIN { LINES_LOG2_MIN as u8 } else { log2 as u8 })
     }
 
+    /// The lines that hosts are spread over.
     #[inline(always)]
     pub const fn count(self) -> u32 {
         1 << self.0

@@ -73,7 +73,7 @@ fn command(toolchain: &Toolchain) -> Result<Command, String> {
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         // A packet's addresses stand where they stand: without this, the compiler reads them byte by
-        // byte. LLVM before 22 does not know it, says so, and goes on. Kernels that refuse it are
+        // byte. An LLVM that does not know it (before 22) goes on without. Kernels that refuse it are
         // those of processors that would trap (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS unset).
         "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         format!("-Clinker={}", toolchain.bpf_linker.display()),
