@@ -88,7 +88,7 @@ fn session(
     stop: &CancellationToken,
     sessions: &mut JoinSet<()>,
 ) {
-    let (peer, port) = (guest.peer, guest.local.port());
+    let (peer, port) = (guest.peer, listener.port_of_lists(guest.local.port()));
     let caller = if guest.user.is_some() {
         Caller::Known
     } else if listener.proxies.lookup(canonical_ip(peer.ip())).is_some() {
@@ -143,7 +143,7 @@ pub(super) async fn pass_on(
     let passed = ticket.pass_on(source, shared.known.caller(listener, source));
     if passed == Err(Crowded::Reserved)
         && let Ok(_asking) = shared.asking.try_acquire()
-        && is_trusted(shared, source, port).await
+        && is_trusted(shared, source, listener.port_of_lists(port)).await
     {
         return ticket.pass_on(source, Caller::Known);
     }

@@ -84,7 +84,7 @@ impl Questions {
             && let Err(error) = message.write(content)
         {
             // `commit` will fail with the same error; until then the rest is read away.
-            tracing::error!(queue_id = %message.queue_id(), %error, "cannot write message");
+            self.tell_not_stored(&error);
         }
     }
 
@@ -119,8 +119,12 @@ impl Questions {
             return Err(Reply::new(451, (4, 3, 0), "Internal error"));
         };
         let (id, size) = (message.queue_id(), message.size());
+        let was_told = message.has_failed();
         if let Err(error) = message.commit().await {
-            return Err(self.not_stored(&error));
+            if !was_told {
+                self.tell_not_stored(&error);
+            }
+            return Err(self.put_off(&error));
         }
         self.shared.counters.messages_accepted.add();
         self.accepted += 1;
@@ -135,10 +139,23 @@ impl Questions {
     }
 
     /// The client keeps its message and comes again.
-    pub(super) fn not_stored(&self, error: &StoreError) -> Reply {
+    pub(super) fn not_begun(&self, error: &StoreError) -> Reply {
+        self.tell_not_stored(error);
+        self.put_off(error)
+    }
+
+    fn put_off(&self, error: &StoreError) -> Reply {
         self.shared.counters.messages_not_stored.add();
-        tracing::error!(source = %self.source.address, %error, "message not stored");
         let (code, enhanced) = error.status();
         Reply::new(code, enhanced, "The message cannot be stored now, try again later")
+    }
+    /// Says so once for a message. Too much at once is what clients do, and no fault here.
+    fn tell_not_stored(&self, error: &StoreError) {
+        let source = self.source.address;
+        if matches!(error, StoreError::Busy(_)) {
+            tracing::warn!(%source, %error, "message not stored");
+        } else {
+            tracing::error!(%source, %error, "message not stored");
+        }
     }
 }

@@ -73,9 +73,10 @@ impl Questions {
     }
 
     /// Instead of the banner: a reply for a source that is denied, where no kernel program has
-    /// kept it out (C7): there is none, or it has seen a balancer's address alone.
+    /// kept it out (C7): there is none, it has seen a balancer's address alone, or its lists close
+    /// other ports than this one.
     pub async fn at_connect(&mut self) -> Option<Reply> {
-        let seen_by_kernel = !self.shared.filter_here && !self.source.named;
+        let seen_by_kernel = !self.shared.filter_here && self.source.is_seen_by_kernel();
         if seen_by_kernel || self.source.user.is_some() {
             return None;
         }
@@ -104,7 +105,7 @@ impl Questions {
             Effect::NameClient(facts) => Some(Answer::ClientNamed(self.name_client(&facts).await)),
             Effect::BeginMessage(envelope) => {
                 let opened = self.begin(&envelope, session.forwarded()).await;
-                Some(Answer::MessageOpened(opened.map_err(|error| self.not_stored(&error))))
+                Some(Answer::MessageOpened(opened.map_err(|error| self.not_begun(&error))))
             }
             Effect::Body(bytes) => {
                 self.write(&bytes);
@@ -145,7 +146,7 @@ impl Questions {
         };
         let from = SourceFacts {
             source: self.source.address,
-            local: self.source.local,
+            local: self.source.local.ip(),
             user: self.source.user,
             account: session.account(),
             reverse_name: reverse.for_policy(),

@@ -27,8 +27,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Source {
     pub address: IpAddr,
-    pub local: IpAddr,
-    /// Where it connected to, which a scope is about.
+    pub local: SocketAddr,
+    /// By which the lists are asked ([`Listener::port_of_lists`]).
     pub port: u16,
     /// A balancer or an XCLIENT named it: the kernel has not seen its address.
     pub named: bool,
@@ -98,8 +98,8 @@ impl Source {
         };
         let mut source = Self {
             address,
-            local: canonical_ip(local.ip()),
-            port: local.port(),
+            local: SocketAddr::new(canonical_ip(local.ip()), local.port()),
+            port: listener.port_of_lists(local.port()),
             named: false,
             user: None,
             reverse: Lookup::NotAsked,
@@ -116,6 +116,11 @@ impl Source {
     pub fn is_user(&mut self, uid: u32) {
         self.user = Some(uid);
         self.name_is(Reverse::None);
+    }
+
+    /// Whether the kernel's lists have been asked about it already, if there are any.
+    pub fn is_seen_by_kernel(&self) -> bool {
+        !self.named && self.port == self.local.port()
     }
 
     /// Begins the lookup of the name, unless it has begun.

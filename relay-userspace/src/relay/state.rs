@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use ipnet::IpNet;
+use relay_common::entry::Scope;
 use relay_core::{
     dnsbl::{Answers, Zone},
     policy::{
@@ -119,6 +120,19 @@ impl Listener {
         }
     }
 
+    /// The port by which the lists are asked about a connection that came to this one: lists close
+    /// ports, as the kernel does. Where the port is none of mail, behind a balancer or in a
+    /// container, it is the one of mail whose part the listener has.
+    pub fn port_of_lists(&self, port: u16) -> u16 {
+        if Scope::of_tcp_port(port).intersects(Scope::SMTP) {
+            port
+        } else if self.session.auth == AuthMode::Require {
+            SUBMISSION_PORT
+        } else {
+            MX_PORT
+        }
+    }
+
     /// The one that programs of this machine come to.
     pub fn local(config: &Config, local: &Local) -> Self {
         let settings = SessionSettings {
@@ -150,6 +164,10 @@ impl Listener {
         }
     }
 }
+
+const MX_PORT: u16 = 25;
+/// RFC 6409.
+const SUBMISSION_PORT: u16 = 587;
 
 /// What a listener without grants relays.
 const NOTHING: &str = "nothing";

@@ -4,17 +4,18 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::Shutdown,
+    net::{Ipv4Addr, Shutdown},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use postern_tests::{
-    dialogue::Dialogue,
+    dialogue::{Dialogue, connect},
     process::{Process, output, until},
     recorder::Recorder,
-    world::{FEEDS, GATEWAY, HONEST, OTHER, World},
+    world::{FEEDS, GATEWAY, HONEST, LISTED, OTHER, World},
 };
 
 /// Where haproxy listens, by the version of the header that it writes. It is at the router's place.
@@ -78,10 +79,7 @@ fn behind_haproxy_the_source_is_the_client_that_it_names() -> Result<()> {
     for (number, (port, header)) in VERSIONS.into_iter().enumerate() {
         let balancer = format!("{BALANCER}:{port}");
         for (client, reply) in [(HONEST, "250"), (OTHER, "550 5.7.1")] {
-            let mut smtp = Dialogue::open(&world.out, client, &balancer)?;
-            smtp.say("EHLO client.test")?;
-            smtp.say("MAIL FROM:<a@foreign.test>")?;
-            let said = smtp.say("RCPT TO:<user@elsewhere.test>")?;
+            let said = relay_attempt(&mut Dialogue::open(&world.out, client, &balancer)?)?;
             ensure!(said.starts_with(reply), "{header}, {client} relaying: {said}");
         }
         let mut swaks = world.out.command("swaks");
@@ -103,6 +101,64 @@ fn behind_haproxy_the_source_is_the_client_that_it_names() -> Result<()> {
     let mut smtp = Dialogue::open(&world.out, HONEST, &format!("{GATEWAY}:25"))?;
     let reply = smtp.say(&format!("PROXY TCP4 {OTHER} {GATEWAY} 1 25"))?;
     ensure!(reply.starts_with("500"), "{reply}");
+    let mut smtp = Dialogue::open(&world.out, OTHER, &format!("{GATEWAY}:25"))?;
+    smtp.send(&binary_header(HONEST.parse()?, GATEWAY.parse()?))?;
+    let reply = smtp.reply()?;
+    ensure!(reply.starts_with("5"), "{reply}");
+    let relayed = relay_attempt(&mut smtp);
+    ensure!(!relayed.is_ok_and(|said| said.starts_with('2')), "{OTHER} relays as {HONEST}");
+    drop(haproxy);
+    world.stop()
+}
+
+/// Version 2: a TCP connection over IPv4 from one address to another.
+fn binary_header(from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend(from.octets().into_iter().chain(to.octets()));
+    header.extend([0x9c, 0x40, 0, 25]);
+    header
+}
+
+/// Asks for mail to be relayed, which is granted to one address alone; returns the reply.
+fn relay_attempt(smtp: &mut Dialogue) -> Result<String> {
+    smtp.say("EHLO client.test")?;
+    smtp.say("MAIL FROM:<a@foreign.test>")?;
+    smtp.say("RCPT TO:<user@elsewhere.test>")
+}
+
+/// The kernel sees the balancer's address alone, so behind it the relay holds the list itself; who
+/// comes past the balancer does not get that far.
+#[test]
+fn a_client_that_a_balancer_names_is_banned_and_the_balancer_is_not() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world.start(&format!(
+        "[[listener]]\nname = \"mx\"\naddress = [\"{GATEWAY}:25\"]\nproxy_protocol = [\"{BALANCER}\"]\n\
+         [[dnsbl]]\nname = \"Test List\"\nzone = \"dnsbl.test\"\n[ban]\nthreshold = 1\n"
+    ))?;
+    let haproxy = Haproxy::start(&world)?;
+    haproxy.until_checked()?;
+    let to_user = |client: &str| -> Result<String> {
+        let mut smtp = Dialogue::open(&world.out, client, &format!("{BALANCER}:2525"))?;
+        if smtp.greeting.starts_with('2') {
+            smtp.say("EHLO client.test")?;
+            smtp.say("MAIL FROM:<a@foreign.test>")?;
+            return smtp.say("RCPT TO:<user@inside.test>");
+        }
+        Ok(smtp.greeting)
+    };
+    let reply = to_user(LISTED)?;
+    ensure!(reply.starts_with('5') && reply.contains("listed by Test List"), "{reply}");
+    world.until_verdict(LISTED, "denied")?;
+    until("the relay to refuse the banned client behind the balancer", || {
+        Ok(to_user(LISTED)?.starts_with("554").then_some(()))
+    })?;
+    let past = connect(&world.out, LISTED, &format!("{GATEWAY}:25"), Duration::from_millis(1500));
+    ensure!(past.is_err(), "a SYN of {LISTED} was answered");
+    let reply = to_user(HONEST)?;
+    ensure!(reply.starts_with("250"), "{reply}");
+    let denied = world.cli_ok(&["deny", "list"])?;
+    ensure!(denied.contains(LISTED) && !denied.contains(BALANCER), "{denied}");
     drop(haproxy);
     world.stop()
 }

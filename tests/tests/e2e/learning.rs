@@ -7,7 +7,7 @@ use postern_tests::{
     capture::Capture,
     dialogue::{Dialogue, connect},
     process::until,
-    world::{HONEST, LISTED, LISTED_V6, NEVER_ROUTE, World},
+    world::{GATEWAY, HONEST, LISTED, LISTED_V6, NEVER_ROUTE, World},
 };
 
 const CONFIG: &str = r#"
@@ -75,6 +75,25 @@ fn a_listed_source_is_refused_with_its_reason_then_dropped_and_the_ban_ends() ->
     until("the ban to end on time", || {
         Ok(connect(&world.out, LISTED, mx, Duration::from_millis(500)).ok())
     })?;
+    world.stop()
+}
+
+/// The kernel closes port 25. A listener elsewhere that does the same work holds the ban itself.
+#[test]
+fn a_ban_holds_on_a_listener_that_is_not_on_port_25() -> Result<()> {
+    let mut world = World::new()?;
+    world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
+    world
+        .start(&format!("[[listener]]\nname = \"mx\"\naddress = [\"{GATEWAY}:2525\"]\n{CONFIG}"))?;
+    let elsewhere = format!("{GATEWAY}:2525");
+    let reply = attempt(&world, LISTED, &elsewhere, "user@inside.test")?;
+    ensure!(reply.contains("listed by Test List"), "{reply}");
+    until("the banned source to be refused", || {
+        let banner = Dialogue::open(&world.out, LISTED, &elsewhere)?.greeting;
+        Ok(banner.starts_with("554").then_some(()))
+    })?;
+    let honest = attempt(&world, HONEST, &elsewhere, "user@inside.test")?;
+    ensure!(honest.starts_with("250"), "{honest}");
     world.stop()
 }
 

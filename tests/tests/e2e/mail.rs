@@ -207,3 +207,54 @@ fn a_disk_that_is_too_full_is_told_to_the_sender_and_in_the_status() -> Result<(
     ensure!(reply.starts_with("452"), "{reply}");
     world.stop()
 }
+
+/// Large messages have a file each while they come in, and there are only so many. What is above that
+/// is put off, and comes again.
+#[test]
+fn too_many_large_messages_at_once_are_put_off() -> Result<()> {
+    let mut world = World::new()?;
+    let inside = Recorder::start(&world.inside, "10.0.0.25:25".parse()?)?;
+    // Two files, one for each two connections.
+    world.start("[limits]\nconnections = 4\nconnections_per_source = 4\nreserve = \"0%\"\n")?;
+    let line = format!("{}\r\n", "x".repeat(70));
+    let content = line.repeat((256 << 10) / line.len());
+    let begun = || -> Result<Dialogue> {
+        let mut smtp = Dialogue::open(&world.out, HONEST, "203.0.113.1:25")?;
+        for command in ["EHLO client.test", "MAIL FROM:<a@foreign.test>"] {
+            smtp.say(command)?;
+        }
+        smtp.say("RCPT TO:<user@inside.test>")?;
+        smtp.say("DATA")?;
+        smtp.send(content.as_bytes())?;
+        Ok(smtp)
+    };
+    let mut first = [begun()?, begun()?];
+    let incoming = world.path("state/relay/queue/incoming");
+    until("both files to be there", || {
+        Ok((fs::read_dir(&incoming)?.count() == first.len()).then_some(()))
+    })?;
+    let mut third = begun()?;
+    third.send(b".\r\n")?;
+    let reply = third.reply()?;
+    ensure!(reply.starts_with("451 4.4.5"), "{reply}");
+    for smtp in &mut first {
+        smtp.send(b".\r\n")?;
+        let reply = smtp.reply()?;
+        ensure!(reply.starts_with("250"), "{reply}");
+    }
+    // The session of the one that was put off goes on.
+    third.say("MAIL FROM:<a@foreign.test>")?;
+    third.say("RCPT TO:<user@inside.test>")?;
+    third.say("DATA")?;
+    third.send(content.as_bytes())?;
+    third.send(b".\r\n")?;
+    let reply = third.reply()?;
+    ensure!(reply.starts_with("250"), "{reply}");
+    inside.wait_for(3)?;
+    let log = world.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("message not stored")).collect();
+    ensure!(told.len() == 1 && told[0].contains("WARN"), "{told:?}");
+    let counted = world.json(&["stats"])?["relay"]["counters"]["messages_not_stored"].clone();
+    ensure!(counted == 1, "{counted}");
+    world.stop()
+}

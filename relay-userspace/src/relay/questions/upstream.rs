@@ -40,8 +40,8 @@ impl Questions {
             let port_of = |told: &Option<Told<u16>>| told.as_ref().and_then(Told::known).copied();
             let peer = SocketAddr::new(address, port_of(&facts.port).unwrap_or(0));
             let local = SocketAddr::new(
-                known(&facts.destination).unwrap_or(self.source.local),
-                port_of(&facts.destination_port).unwrap_or(self.source.port),
+                known(&facts.destination).unwrap_or(self.source.local.ip()),
+                port_of(&facts.destination_port).unwrap_or(self.source.local.port()),
             );
             let passed = accepting::pass_on(
                 &shared,
