@@ -92,6 +92,11 @@ fn a_ban_holds_on_a_listener_that_is_not_on_port_25() -> Result<()> {
         let banner = Dialogue::open(&world.out, LISTED, &elsewhere)?.greeting;
         Ok(banner.starts_with("554").then_some(()))
     })?;
+    let explained = world.cli_ok(&["explain", LISTED, "--port", "2525"])?;
+    ensure!(
+        explained.contains("lists on mx") && explained.contains("as on port 25"),
+        "{explained}"
+    );
     let honest = attempt(&world, HONEST, &elsewhere, "user@inside.test")?;
     ensure!(honest.starts_with("250"), "{honest}");
     world.stop()

@@ -1,6 +1,8 @@
 //! The relay's share of `postern explain`: what a client from this address would meet, in the order
 //! in which policy asks.
 
+use std::net::IpAddr;
+
 use axum::{Json, extract::State};
 use relay_core::{
     dnsbl::{Kind, Opinion},
@@ -11,7 +13,7 @@ use relay_core::{
 use super::{Answered, Relay};
 use crate::{
     control::{
-        api::{ExplainQuery, ExplainStep, RelayExplain},
+        api::{EdgeExplain, ExplainQuery, ExplainStep, PacketVerdict, RelayExplain},
         extract::Ask,
     },
     dns::{self, Reverse, ZoneResult, dnsbl::Finding},
@@ -50,6 +52,7 @@ pub(super) async fn explain(
     };
     steps.extend(listed.iter().map(list_step));
     for listener in shared.listeners.iter().filter(at_port) {
+        steps.extend(asking(&shared, listener, address, query.port).await);
         steps.push(relaying(&shared, listener, address, &reverse));
     }
     for (reason, count, threshold) in shared.bans.against(address) {
@@ -58,6 +61,33 @@ pub(super) async fn explain(
         steps.push(step("evidence", "against it", rule, reason));
     }
     Ok(Json(RelayExplain { steps }))
+}
+
+/// What the lists say where they do not close the port of a listener, so that the relay asks them.
+async fn asking(
+    shared: &Shared,
+    listener: &Listener,
+    address: IpAddr,
+    port: u16,
+) -> Option<ExplainStep> {
+    let asked = ExplainQuery { address, port: listener.port_of_lists(port) };
+    if asked.port == port {
+        return None;
+    }
+    let question = format!("lists on {}", listener.name);
+    let rule = format!("as on port {}", asked.port);
+    let told = shared.edge.ask::<EdgeExplain>("/v1/explain", &asked).await;
+    let (outcome, reason) = match told {
+        Ok(told) if told.verdict == PacketVerdict::Denied => {
+            let by = told.decided_by.map_or_else(String::new, |prefix| format!(" by {prefix}"));
+            ("refuse", format!("denied{by}; the relay itself asks on this port"))
+        }
+        Ok(_) => ("accept", "not denied; the relay itself asks on this port".to_owned()),
+        Err(error) => {
+            ("accept", format!("the edge cannot say, and then nobody is denied: {error}"))
+        }
+    };
+    Some(step(&question, outcome, rule, reason))
 }
 
 fn name_step(reverse: &Reverse) -> ExplainStep {
@@ -91,7 +121,7 @@ fn list_step(result: &ZoneResult) -> ExplainStep {
 fn relaying(
     shared: &Shared,
     listener: &Listener,
-    source: std::net::IpAddr,
+    source: IpAddr,
     reverse: &Reverse,
 ) -> ExplainStep {
     let question = format!("relaying on {}", listener.name);
