@@ -4,7 +4,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use ipnet::IpNet;
 use postern::edge::filter::{Filter, MapSizes, Mode};
 use postern::edge::kernel::{AttachError, KernelFilter, KernelSettings, detach_left_behind};
-use relay_common::entry::{List, Scope};
+use relay_common::entry::{Entry, List, Scope};
 use relay_common::layout::{self, LAYOUT_VERSION};
 use relay_common::packed::{Lines, Place};
 use relay_common::parse::Family;
@@ -62,6 +62,26 @@ fn a_dropped_filter_works_on_and_the_next_one_adopts_it() {
     assert!(!detach_left_behind(&wire.pin_dir()).unwrap());
 }
 
+/// The maps that two processes share, by the hands of one that was killed.
+struct Left {
+    hash: HashMap<MapData, [u8; 4], [u8; 12]>,
+    lines: Array<MapData, [u8; 64]>,
+}
+
+impl Left {
+    fn by(wire: &Wire) -> Self {
+        let pins = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+        let pinned = |name| MapData::from_pin(pins.join(name)).unwrap();
+        let hash = HashMap::try_from(Map::HashMap(pinned("HOSTS_V4"))).unwrap();
+        Self { hash, lines: Array::try_from(Map::Array(pinned("LINES_V4"))).unwrap() }
+    }
+
+    fn line_of(host: IpNet) -> u32 {
+        let lines = Lines::for_entries(Family::V4, SIZES.deny);
+        Place::of(&host.addr().into(), lines).line
+    }
+}
+
 /// What a process leaves that is killed between the hash and the line, which then says nothing of it.
 #[test]
 fn a_host_that_was_left_in_the_hash_alone_is_found_by_the_next_start() {
@@ -71,16 +91,9 @@ fn a_host_that_was_left_in_the_hash_alone_is_found_by_the_next_start() {
     shut_out(&mut filter);
     let entry = filter.get(List::Deny, host).unwrap().unwrap();
     drop(filter);
-    let lines = Lines::for_entries(Family::V4, SIZES.deny);
-    let line = Place::of(&host.addr().into(), lines).line;
-    let pins = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let pinned = |name| MapData::from_pin(pins.join(name)).unwrap();
-    let hosts = Map::HashMap(pinned("HOSTS_V4"));
-    let mut hash = HashMap::<_, [u8; 4], [u8; 12]>::try_from(hosts).unwrap();
-    hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
-    let packed = Map::Array(pinned("LINES_V4"));
-    let mut packed = Array::<_, [u8; 64]>::try_from(packed).unwrap();
-    packed.set(line, [0; 64], 0).unwrap();
+    let mut left = Left::by(&wire);
+    left.hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
+    left.lines.set(Left::line_of(host), [0; 64], 0).unwrap();
     assert!(wire.connects("10.7.0.1:25"), "no packet looks there");
 
     let mut filter = wire.open();
@@ -90,6 +103,35 @@ fn a_host_that_was_left_in_the_hash_alone_is_found_by_the_next_start() {
     assert!(filter.get(List::Deny, host).unwrap().is_none());
     assert!(wire.connects("10.7.0.1:25"));
     assert!(filter.entries(List::Deny).unwrap().iter().all(|(denied, _)| *denied != host));
+}
+
+/// What a process leaves that is killed while a host moves from the one to the other.
+#[test]
+fn a_host_that_was_left_in_slot_and_hash_goes_whole() {
+    let host: IpNet = "10.7.0.2/32".parse().unwrap();
+    for is_changed_first in [false, true] {
+        let wire = Wire::new();
+        let mut filter = wire.open();
+        shut_out(&mut filter);
+        let entry = filter.get(List::Deny, host).unwrap().unwrap();
+        drop(filter);
+        let mut left = Left::by(&wire);
+        left.hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
+
+        let mut filter = wire.open();
+        assert!(!wire.connects("10.7.0.1:25"));
+        if is_changed_first {
+            filter.put(List::Deny, host, Entry { rule: entry.rule + 1, ..entry }).unwrap();
+            let held = filter.entries(List::Deny).unwrap();
+            let rules: Vec<u32> =
+                held.iter().filter(|(net, _)| *net == host).map(|(_, entry)| entry.rule).collect();
+            assert_eq!(rules, [entry.rule + 1]);
+        }
+        assert!(filter.remove(List::Deny, host).unwrap());
+        assert!(wire.connects("10.7.0.1:25"), "the hash still denies it");
+        assert!(left.hash.get(&[10, 7, 0, 2], 0).is_err());
+        assert!(!filter.remove(List::Deny, host).unwrap());
+    }
 }
 
 #[test]
