@@ -24,7 +24,16 @@ impl Dialogue {
     /// # Errors
     /// No connection within the patience of the tests, or no banner.
     pub fn open(ns: &Netns, from: &str, to: &str) -> Result<Self> {
-        let stream = connect(ns, from, to, PATIENCE)?;
+        Self::behind(ns, from, to, b"")
+    }
+
+    /// The same, with something said before, as a balancer does.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn behind(ns: &Netns, from: &str, to: &str, header: &[u8]) -> Result<Self> {
+        let mut stream = connect(ns, from, to, PATIENCE)?;
+        stream.write_all(header)?;
         let mut dialogue = Self { reader: BufReader::new(stream), greeting: String::new() };
         dialogue.greeting = dialogue.reply()?;
         Ok(dialogue)

@@ -217,11 +217,21 @@ pub(super) async fn explain(
     let query = ExplainQuery { address, port };
     let edge = on.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
     let relay = on.relay.ask::<RelayExplain>("/v1/explain", &query).await;
+    let asks_as = relay.as_ref().ok().and_then(|relay| relay.asks_as);
+    let edge = match (edge, asks_as) {
+        // There the relay's question is all that there is.
+        (Ok(told), Some(part)) if told.mode == "userspace" => {
+            let query = ExplainQuery { address, port: part };
+            let told = on.edge.ask::<EdgeExplain>("/v1/explain", &query).await;
+            told.map(|told| EdgeExplain { port, ..told })
+        }
+        (edge, _) => edge,
+    };
     let (both, exit) = Both::new(edge, relay);
     let wall_s = on.wall_s;
     both.show(on, |both, out| {
         if let Some(edge) = &both.edge {
-            edge_explain(edge, wall_s, out)?;
+            edge_explain(edge, wall_s, asks_as, out)?;
         }
         if let Some(relay) = &both.relay {
             writeln!(out, "relay:")?;
@@ -236,7 +246,12 @@ pub(super) async fn explain(
     Ok(exit)
 }
 
-fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Result<()> {
+fn edge_explain(
+    edge: &EdgeExplain,
+    wall_s: u64,
+    asks_as: Option<u16>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let EdgeExplain { address, port, .. } = edge;
     let by = edge.decided_by.map_or_else(String::new, |prefix| format!(", by {prefix}"));
     let verdict = match edge.verdict {
@@ -247,6 +262,9 @@ fn edge_explain(edge: &EdgeExplain, wall_s: u64, out: &mut dyn Write) -> io::Res
         PacketVerdict::Denied => "is dropped by the filter",
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
+    if let Some(part) = asks_as {
+        writeln!(out, "no list closes that port by itself; the relay asks as if it were {part}")?;
+    }
     if edge.syn_rate > 0 && edge.mode != Mode::Memory.name() {
         let rate = edge.syn_rate;
         writeln!(

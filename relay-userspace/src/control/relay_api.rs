@@ -62,6 +62,9 @@ pub struct RelayStats {
 #[serde(deny_unknown_fields)]
 pub struct RelayExplain {
     pub steps: Vec<ExplainStep>,
+    /// Where the relay itself asks the lists at that port, since it is none that they close: as on
+    /// which port.
+    pub asks_as: Option<u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

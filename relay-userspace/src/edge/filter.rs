@@ -92,11 +92,9 @@ pub trait Filter: Send {
     /// does. A v4-mapped source is judged as the IPv4 address it stands for, as sockets show it.
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError>;
 
-    /// Judges a connection at accept, where no program in the kernel has judged its packets, and
-    /// counts it as one packet. Where one has, this only asks.
-    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
-        self.verdict(source, Scope::of_tcp_port(port), now_s)
-    }
+    /// Judges a connection at accept, where no program in the kernel has judged its packets by this
+    /// port, and counts it as one packet if an entry decides.
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError>;
 
     /// Where packets are told about that were dropped, limited or observed. There is one reader:
     /// whoever asks first.

@@ -138,12 +138,11 @@ pub(super) async fn pass_on(
     listener: &Listener,
     ticket: &mut Ticket,
     source: IpAddr,
-    port: u16,
 ) -> Result<(), Crowded> {
     let passed = ticket.pass_on(source, shared.known.caller(listener, source));
     if passed == Err(Crowded::Reserved)
         && let Ok(_asking) = shared.asking.try_acquire()
-        && is_trusted(shared, source, listener.port_of_lists(port)).await
+        && is_trusted(shared, source, listener.port_of_part()).await
     {
         return ticket.pass_on(source, Caller::Known);
     }

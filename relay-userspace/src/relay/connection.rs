@@ -67,8 +67,7 @@ pub(super) async fn serve(
     let Some((arrival, named)) = named else { return };
     let Arrival { guest: Guest { stream, peer, local, user }, ticket } = arrival;
     shared.counters.connections.add();
-    let mut source = Source::new(&shared, &listener, peer, local);
-    source.named = named;
+    let mut source = Source::new(&shared, &listener, peer, local, named);
     if let Some(uid) = user {
         source.is_user(uid);
     }
@@ -76,8 +75,12 @@ pub(super) async fn serve(
         source = %source.address, port = peer.port(), uid = user, listener = listener.name, "connect"
     );
     let started = Instant::now();
-    let questions = Questions::new(shared, Arc::clone(&listener), source, ticket);
+    let mut questions = Questions::new(shared, Arc::clone(&listener), source, ticket);
     let begun = if listener.implicit_tls {
+        // A handshake is dear, and before it nobody could read a reply.
+        if questions.at_connect().await.is_some() {
+            return;
+        }
         tokio::select! {
             begun = handshake(&questions, stream) => begun,
             () = stop.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),

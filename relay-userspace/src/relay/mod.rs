@@ -17,6 +17,7 @@ pub mod listener;
 pub mod local;
 pub mod never_route;
 pub mod outbound;
+pub mod patience;
 pub mod privileges;
 pub mod questions;
 pub mod serve;

@@ -76,10 +76,12 @@ impl Questions {
     /// kept it out (C7): there is none, it has seen a balancer's address alone, or its lists close
     /// other ports than this one.
     pub async fn at_connect(&mut self) -> Option<Reply> {
+        let Source { user, is_balancer, was_judged, .. } = self.source;
         let seen_by_kernel = !self.shared.filter_here && self.source.is_seen_by_kernel();
-        if seen_by_kernel || self.source.user.is_some() {
+        if seen_by_kernel || user.is_some() || is_balancer || was_judged {
             return None;
         }
+        self.source.was_judged = true;
         if !self.source.is_denied(&self.shared).await {
             return None;
         }

@@ -29,6 +29,7 @@ use super::{
     local::Local,
     never_route::NeverRoute,
     outbound,
+    patience::EdgePatience,
     privileges::Identity,
     state::{self, Files, Lines, Listener, Shared},
 };
@@ -228,6 +229,7 @@ pub(super) fn share(
         tls: Arc::clone(&tls.config),
         bans,
         edge: Client::edge(&config.server.run_dir).with_timeout(EDGE_ANSWERS_WITHIN),
+        patience: EdgePatience::default(),
         shows_account: config.smtp.show_account,
         filter_here: state::filters_here(config),
         known: Known::of(config),

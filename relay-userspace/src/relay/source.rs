@@ -2,6 +2,7 @@
 //! name once mail is taken from it, since whoever is refused need not be looked up.
 
 use std::{
+    fmt::Display,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -32,6 +33,10 @@ pub struct Source {
     pub port: u16,
     /// A balancer or an XCLIENT named it: the kernel has not seen its address.
     pub named: bool,
+    /// A balancer that speaks for itself, to see whether we live.
+    pub is_balancer: bool,
+    /// The lists have been asked at connect.
+    pub was_judged: bool,
     /// Of this machine, by a Unix socket (uid): then its address only stands in for one.
     pub user: Option<u32>,
     reverse: Lookup<Reverse>,
@@ -88,6 +93,7 @@ impl Source {
         listener: &Listener,
         peer: SocketAddr,
         local: SocketAddr,
+        named: bool,
     ) -> Self {
         let address = canonical_ip(peer.ip());
         let listed_by = match shared.dnsbl.clone().filter(|_| listener.ask_dnsbl) {
@@ -99,8 +105,13 @@ impl Source {
         let mut source = Self {
             address,
             local: SocketAddr::new(canonical_ip(local.ip()), local.port()),
-            port: listener.port_of_lists(local.port()),
-            named: false,
+            port: match named {
+                true => listener.port_of_part(),
+                false => listener.port_of_lists(local.port()),
+            },
+            named,
+            is_balancer: !named && listener.proxies.lookup(address).is_some(),
+            was_judged: false,
             user: None,
             reverse: Lookup::NotAsked,
             listed_by,
@@ -159,10 +170,15 @@ impl Source {
         *self.standing.insert(standing)
     }
 
-    /// Whether the source is denied on the port that it connected to; counted by the edge.
+    /// Whether the source is denied on the port that it connected to; counted by the edge. One that
+    /// does not answer soon denies nobody.
     pub async fn is_denied(&self, shared: &Shared) -> bool {
         let query = ExplainQuery { address: self.address, port: self.port };
-        let answer = Box::pin(shared.edge.post::<Judged>("/v1/judge", &query)).await;
+        let asking = Box::pin(shared.edge.post::<Judged>("/v1/judge", &query));
+        let Some(answer) = shared.patience.wait_for(asking).await else {
+            unheard(shared, self.address, &"it keeps clients waiting");
+            return false;
+        };
         heard(shared, self.address, answer).is_some_and(|it| it.verdict == PacketVerdict::Denied)
     }
 }
@@ -180,13 +196,13 @@ pub async fn is_trusted(shared: &Shared, address: IpAddr, port: u16) -> bool {
 
 /// What the edge says; `None` when it does not answer, which is counted.
 fn heard<T>(shared: &Shared, address: IpAddr, answer: Result<T, ClientError>) -> Option<T> {
-    answer
-        .inspect_err(|error| {
-            shared.counters.edge_unreachable.add();
-            if let Some(left_out) = shared.lines.edge.permit(Instant::now()) {
-                let what = "the edge cannot say whether a source is listed";
-                tracing::warn!(source = %address, %error, left_out, what);
-            }
-        })
-        .ok()
+    answer.inspect_err(|error| unheard(shared, address, error)).ok()
+}
+
+fn unheard(shared: &Shared, address: IpAddr, error: &dyn Display) {
+    shared.counters.edge_unreachable.add();
+    if let Some(left_out) = shared.lines.edge.permit(Instant::now()) {
+        let what = "the edge cannot say whether a source is listed";
+        tracing::warn!(source = %address, %error, left_out, what);
+    }
 }

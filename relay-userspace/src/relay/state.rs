@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     admission::Admission, bans::Bans, counters::Counters, known::Known, local::Local,
-    never_route::NeverRoute, sparing::Sparing,
+    never_route::NeverRoute, patience::EdgePatience, sparing::Sparing,
 };
 use crate::{
     auth::Accounts,
@@ -54,6 +54,8 @@ pub struct Shared {
     pub tls: Arc<rustls::ServerConfig>,
     pub bans: Bans,
     pub edge: Client,
+    /// With an edge that keeps clients waiting.
+    pub patience: EdgePatience,
     /// Received fields name the account.
     pub shows_account: bool,
     /// The lists are enforced at accept, not in the kernel.
@@ -121,16 +123,17 @@ impl Listener {
     }
 
     /// The port by which the lists are asked about a connection that came to this one: lists close
-    /// ports, as the kernel does. Where the port is none of mail, behind a balancer or in a
-    /// container, it is the one of mail whose part the listener has.
+    /// ports, as the kernel does. Where the port is none of mail, as in a container, it is the one
+    /// whose part the listener has.
     pub fn port_of_lists(&self, port: u16) -> u16 {
-        if Scope::of_tcp_port(port).intersects(Scope::SMTP) {
-            port
-        } else if self.session.auth == AuthMode::Require {
-            SUBMISSION_PORT
-        } else {
-            MX_PORT
-        }
+        let is_of_mail = Scope::of_tcp_port(port).intersects(Scope::SMTP);
+        if is_of_mail { port } else { self.port_of_part() }
+    }
+
+    /// The port of mail whose part the listener has: what a balancer calls the port is its own affair,
+    /// and must not open to a banned client what takes mail from strangers.
+    pub fn port_of_part(&self) -> u16 {
+        if self.session.auth == AuthMode::Require { SUBMISSION_PORT } else { MX_PORT }
     }
 
     /// The one that programs of this machine come to.

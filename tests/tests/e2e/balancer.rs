@@ -138,8 +138,7 @@ fn a_client_that_a_balancer_names_is_banned_and_the_balancer_is_not() -> Result<
     ))?;
     let haproxy = Haproxy::start(&world)?;
     haproxy.until_checked()?;
-    let to_user = |client: &str| -> Result<String> {
-        let mut smtp = Dialogue::open(&world.out, client, &format!("{BALANCER}:2525"))?;
+    let asked = |mut smtp: Dialogue| -> Result<String> {
         if smtp.greeting.starts_with('2') {
             smtp.say("EHLO client.test")?;
             smtp.say("MAIL FROM:<a@foreign.test>")?;
@@ -147,12 +146,24 @@ fn a_client_that_a_balancer_names_is_banned_and_the_balancer_is_not() -> Result<
         }
         Ok(smtp.greeting)
     };
+    let to_user =
+        |client: &str| asked(Dialogue::open(&world.out, client, &format!("{BALANCER}:2525"))?);
     let reply = to_user(LISTED)?;
     ensure!(reply.starts_with('5') && reply.contains("listed by Test List"), "{reply}");
     world.until_verdict(LISTED, "denied")?;
     until("the relay to refuse the banned client behind the balancer", || {
         Ok(to_user(LISTED)?.starts_with("554").then_some(()))
     })?;
+    // What the balancer calls the port is its own affair: the listener takes mail from strangers.
+    for port in [25, 587, 2525] {
+        let header = format!("PROXY TCP4 {LISTED} {GATEWAY} 40000 {port}\r\n");
+        let to = format!("{GATEWAY}:25");
+        let reply = asked(Dialogue::behind(&world.out, BALANCER, &to, header.as_bytes())?)?;
+        ensure!(reply.starts_with("554"), "{port}: {reply}");
+    }
+    // Each is counted as a packet is.
+    let rows = world.json(&["deny", "list"])?["rows"].clone();
+    ensure!(rows[0]["hits"].as_u64() >= Some(4) && rows[0]["last_hit"].is_string(), "{rows}");
     let past = connect(&world.out, LISTED, &format!("{GATEWAY}:25"), Duration::from_millis(1500));
     ensure!(past.is_err(), "a SYN of {LISTED} was answered");
     let reply = to_user(HONEST)?;

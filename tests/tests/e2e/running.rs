@@ -1,11 +1,12 @@
 //! `postern run`: comes up whole or not at all, and leaves nothing behind.
 
-use std::fs;
+use std::{fs, io::Read};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use postern_tests::{
-    process::{Output, output},
+    dialogue::connect,
+    process::{Output, PATIENCE, output},
     world::{OTHER, World},
 };
 
@@ -151,6 +152,9 @@ fn the_userspace_filter_refuses_at_accept_and_says_so() -> Result<()> {
         let greeting = postern_tests::dialogue::Dialogue::open(&world.out, v6, to)?.greeting;
         ensure!(greeting.starts_with(greets), "{to}: {greeting}");
     }
+    // Where TLS comes first, nobody could read a reply, and the handshake would be for nothing.
+    let mut early = connect(&world.out, v6, "[2001:db8:1::1]:465", PATIENCE)?;
+    ensure!(early.read(&mut [0])? == 0, "something was said");
     let status = world.cli_ok(&["status"])?;
     ensure!(status.contains("userspace"), "{status}");
     let link = world.gw.run("ip", &["-d", "link", "show", "eth0"])?;

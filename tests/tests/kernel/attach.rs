@@ -134,6 +134,32 @@ fn a_host_that_was_left_in_slot_and_hash_goes_whole() {
     }
 }
 
+/// A connection that the relay asks about has been judged by no program: it came to another port, or a
+/// balancer names its client.
+#[test]
+fn what_the_relay_asks_about_is_counted_like_a_packet() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    filter.set_guarded(Scope::SMTP).unwrap();
+    for (rule, host) in [(11, "10.8.0.9/32"), (12, "2001:db8:8:9::/64")] {
+        let host: IpNet = host.parse().unwrap();
+        let entry = Entry { rule, ..deny(Scope::MX) };
+        filter.put(List::Deny, host, entry).unwrap();
+        for port in [25, 25, 587] {
+            let verdict = filter.judge(host.addr(), port, 0).unwrap();
+            assert_eq!(verdict.drops(), port == 25, "{host} {port}");
+        }
+        assert_eq!(filter.rule_hits(rule).unwrap().hits, 2, "{host}");
+        let observed = Entry { scope: Scope::NONE, observed: Scope::MX, ..entry };
+        filter.put(List::Deny, host, observed).unwrap();
+        assert!(!filter.judge(host.addr(), 25, 0).unwrap().drops());
+        let hits = filter.rule_hits(rule).unwrap();
+        assert_eq!((hits.hits, hits.observed), (2, 1), "{host}");
+        // Whoever is in no list costs the program nothing.
+        assert!(filter.judge("192.0.2.1".parse().unwrap(), 25, 0).unwrap().entry().is_none());
+    }
+}
+
 #[test]
 fn lists_of_another_size_are_written_before_they_take_over() {
     let wire = Wire::new();

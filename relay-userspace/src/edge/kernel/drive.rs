@@ -242,7 +242,8 @@ struct TestRunAttr {
 // SAFETY: integers without padding between or behind them.
 unsafe impl Attr for TestRunAttr {}
 
-fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Outcome> {
+/// Runs a program on a frame that nobody sent, so many times.
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> io::Result<Outcome> {
     let mut attr = TestRunAttr {
         program: bpf::number(program),
         answer: 0,

@@ -3,6 +3,7 @@
 
 mod attach;
 mod bpf;
+mod connection;
 mod drive;
 mod drop_log;
 mod earlier;
@@ -323,6 +324,18 @@ impl Filter for KernelFilter {
             Some(error) => Err(maps::kernel("to look an address up", error)),
             None => Ok(verdict),
         }
+    }
+
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
+        let verdict = self.verdict(source, Scope::of_tcp_port(port), now_s)?;
+        if verdict.entry().is_some()
+            && let Some(site) = &self.site
+        {
+            let frame = connection::frame(source.to_canonical(), port);
+            drive::test_run(site.program.as_fd(), &frame, 1)
+                .map_err(|error| maps::kernel("to count a connection", error))?;
+        }
+        Ok(verdict)
     }
 
     fn events(&mut self) -> Option<Box<dyn EventSource>> {

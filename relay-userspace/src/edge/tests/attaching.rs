@@ -88,6 +88,9 @@ impl Filter for Wired {
     fn verdict(&self, source: IpAddr, class: Scope, now_s: u32) -> Result<Verdict, FilterError> {
         self.with(|wires| wires.memory.verdict(source, class, now_s))
     }
+    fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
+        self.with(|wires| wires.memory.judge(source, port, now_s))
+    }
     fn totals(&self) -> Result<Totals, FilterError> {
         self.with(|wires| wires.memory.totals())
     }

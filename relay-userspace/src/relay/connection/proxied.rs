@@ -62,8 +62,7 @@ pub(super) async fn source(
         }
     }
     let source = arrival.guest.peer.ip();
-    let port = arrival.guest.local.port();
-    match accepting::pass_on(shared, listener, &mut arrival.ticket, source, port).await {
+    match accepting::pass_on(shared, listener, &mut arrival.ticket, source).await {
         Ok(()) => Some((arrival, true)),
         Err(crowded) => {
             accepting::turn_away(shared, listener, &arrival.guest.stream, source, crowded);

@@ -60,7 +60,9 @@ pub(super) async fn explain(
         let reason = format!("{count} of {threshold} refusals for {reason} within the window");
         steps.push(step("evidence", "against it", rule, reason));
     }
-    Ok(Json(RelayExplain { steps }))
+    let mut parts = shared.listeners.iter().filter(at_port).map(|it| it.port_of_lists(query.port));
+    let asks_as = parts.next().filter(|&part| part != query.port);
+    Ok(Json(RelayExplain { steps, asks_as }))
 }
 
 /// What the lists say where they do not close the port of a listener, so that the relay asks them.
@@ -81,6 +83,9 @@ async fn asking(
         Ok(told) if told.verdict == PacketVerdict::Denied => {
             let by = told.decided_by.map_or_else(String::new, |prefix| format!(" by {prefix}"));
             ("refuse", format!("denied{by}; the relay itself asks on this port"))
+        }
+        Ok(told) if told.verdict == PacketVerdict::Observed => {
+            ("accept", "would be denied, but for being observed only".to_owned())
         }
         Ok(_) => ("accept", "not denied; the relay itself asks on this port".to_owned()),
         Err(error) => {

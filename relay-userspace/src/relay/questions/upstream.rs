@@ -43,16 +43,10 @@ impl Questions {
                 known(&facts.destination).unwrap_or(self.source.local.ip()),
                 port_of(&facts.destination_port).unwrap_or(self.source.local.port()),
             );
-            let passed = accepting::pass_on(
-                &shared,
-                &self.listener,
-                &mut self.ticket,
-                address,
-                local.port(),
-            );
+            let passed = accepting::pass_on(&shared, &self.listener, &mut self.ticket, address);
             passed.await.map_err(|crowded| accepting::crowded_reply(&shared, crowded))?;
-            self.source = Source::new(&shared, &self.listener, peer, local);
-            self.source.named = canonical_ip(address) != host;
+            let named = canonical_ip(address) != host;
+            self.source = Source::new(&shared, &self.listener, peer, local, named);
         }
         if let Some(name) = &facts.name {
             self.source.name_is(match name {
