@@ -22,8 +22,10 @@ use super::{
     state::{Listener, Shared},
 };
 
-/// How long sessions get to end in order.
+/// How long sessions get to end in order; and of that, how long the message that each has under way
+/// gets to come to its end.
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const MESSAGES_END_WITHIN: Duration = Duration::from_secs(8);
 
 /// Accepts on every bound address and on the local socket, each in a task of its own.
 pub(super) fn accept_all(

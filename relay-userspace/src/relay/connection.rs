@@ -27,7 +27,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use self::{answers::Answers, reading::read_once};
 use super::{
-    accepting::Arrival,
+    accepting::{Arrival, MESSAGES_END_WITHIN},
     door::{Guest, Socket},
     questions::Questions,
     source::Source,
@@ -103,6 +103,7 @@ pub(super) async fn serve(
         replies: Vec::new(),
         questions,
         stopping: false,
+        ends_at: None,
         moved: started.into(),
     };
     let outcome = connection.run(&stop).await;
@@ -123,6 +124,8 @@ struct Connection<A> {
     replies: Vec<u8>,
     questions: A,
     stopping: bool,
+    /// Then the message that is under way is cut off, as the relay stops.
+    ends_at: Option<tokio::time::Instant>,
     /// When the session last had something to do: octets that make no command are nothing.
     moved: tokio::time::Instant,
 }
@@ -181,6 +184,7 @@ impl<A: Answers> Connection<A> {
     async fn read(&mut self, stop: &CancellationToken) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Err(io::ErrorKind::NotConnected.into()) };
         let deadline = self.session.deadline().into();
+        let deadline = self.ends_at.map_or(deadline, |ends_at| ends_at.min(deadline));
         let authenticated = self.session.account().is_some();
         let session = &mut self.session;
         let read = read_once(stream, |bytes| match bytes {
@@ -200,6 +204,7 @@ impl<A: Answers> Connection<A> {
             },
             () = stop.cancelled(), if !self.stopping => {
                 self.stopping = true;
+                self.ends_at = Some(tokio::time::Instant::now() + MESSAGES_END_WITHIN);
                 self.session.shut_down();
             }
             () = self.questions.outstayed(self.moved, authenticated) => {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::message::Opening;
+use super::transaction::message_unfinished;
 use super::{Phase, Session};
 use crate::smtp::command::BodyType;
 use crate::smtp::framing::Content;
@@ -11,6 +12,7 @@ use crate::smtp::reply::Reply;
 impl Session {
     pub(super) fn on_data(&mut self) {
         match self.transaction.take() {
+            None if self.incoming.is_some() => self.error(message_unfinished()),
             None => self.error(Reply::new(503, (5, 5, 1), "Send MAIL and RCPT first")),
             // RFC 5321 section 3.3 and RFC 2920 section 3.1: every recipient was refused. RFC 2033
             // section 4.2 wants 503.

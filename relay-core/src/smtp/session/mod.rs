@@ -267,10 +267,15 @@ impl Session {
         self.clock.deadline(&self.settings)
     }
 
-    /// The deadline passed while the driver was reading.
+    /// The deadline passed while the driver was reading, or the time that a service which stops had
+    /// for the message to come to its end.
     pub fn timed_out(&mut self, _now: Instant) {
         if self.wants_bytes() {
             self.abort_message(AbortReason::TimedOut);
+            // RFC 5321 section 3.8: 421 where the server has to close by itself.
+            if self.shutting_down {
+                return self.reply_and_close(shutting_down());
+            }
             self.event(SessionEvent::TimedOut);
             self.reply_and_close(Reply::new(421, (4, 4, 2), "Timeout: you took too long"));
         }

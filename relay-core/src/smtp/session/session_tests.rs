@@ -188,6 +188,23 @@ fn an_idle_session_is_shut_down_at_once() {
     assert_eq!(codes(&all(&mut session, "", now)), [421]);
 }
 
+/// In the middle of DATA, of a chunk, and between two.
+#[test]
+fn a_message_that_does_not_end_is_cut_off_by_a_stop_with_421() {
+    let envelope = TO_DATA.strip_suffix("DATA\r\n").unwrap();
+    for unfinished in ["DATA\r\nhalf a", "BDAT 9\r\nhalf a", "BDAT 3\r\none"] {
+        let (mut session, now) = session(settings());
+        all(&mut session, &format!("{envelope}{unfinished}"), now);
+        session.shut_down();
+        assert_eq!(codes(&all(&mut session, "", now)), [0; 0], "{unfinished}");
+        session.timed_out(now);
+        let found = all(&mut session, "", now);
+        assert_eq!(codes(&found), [421], "{unfinished}");
+        assert!(found.iter().any(|it| matches!(it, Effect::AbortMessage(_))), "{found:?}");
+        assert!(!found.contains(&Effect::Event(SessionEvent::TimedOut)), "{found:?}");
+    }
+}
+
 /// facts.md, AUTH: to some directories an empty password is an anonymous login.
 #[test]
 fn an_empty_name_or_password_is_never_asked_about() {

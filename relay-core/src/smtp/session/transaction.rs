@@ -32,7 +32,10 @@ impl Session {
         if self.settings.auth == AuthMode::Require && self.account.is_none() {
             return self.error(Reply::new(530, (5, 7, 0), "Authentication required"));
         }
-        if self.transaction.is_some() || self.incoming.is_some() {
+        if self.incoming.is_some() {
+            return self.error(message_unfinished());
+        }
+        if self.transaction.is_some() {
             return self.error(Reply::new(503, (5, 5, 1), "MAIL was given already"));
         }
         self.forget_refused();
@@ -71,6 +74,9 @@ impl Session {
     }
 
     pub(super) fn on_rcpt(&mut self, rcpt: RcptCommand) {
+        if self.incoming.is_some() {
+            return self.error(message_unfinished());
+        }
         let recipients_max = self.settings.recipients_max;
         let Some(transaction) = &mut self.transaction else {
             return self.error(Reply::new(503, (5, 5, 1), "Send MAIL first"));
@@ -98,6 +104,11 @@ impl Session {
             Verdict::RefuseAndClose(reply) => self.reply_and_close(reply),
         }
     }
+}
+
+/// Instead of what would begin or change a message, between two chunks of one (RFC 3030, section 3).
+pub(super) fn message_unfinished() -> Reply {
+    Reply::new(503, (5, 5, 1), "A message is coming in by BDAT")
 }
 
 pub(super) fn too_large() -> Reply {

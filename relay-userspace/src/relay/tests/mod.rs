@@ -10,6 +10,7 @@ mod local;
 mod memory;
 mod pregreet;
 mod proxy;
+mod stopping;
 mod tls_sessions;
 mod upstream;
 

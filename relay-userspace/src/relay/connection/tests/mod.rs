@@ -106,6 +106,7 @@ impl Run {
                 replies: Vec::new(),
                 questions,
                 stopping: false,
+                ends_at: None,
                 moved: tokio::time::Instant::now(),
             };
             connection.converse(&stopped).await
