@@ -2,6 +2,10 @@
 //! makes of it is counted and told of like a packet's end.
 
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use super::{drive, maps};
+use crate::edge::filter::FilterError;
 
 const ETHERNET: usize = 14;
 const TCP: usize = 20;
@@ -10,9 +14,18 @@ const PROTOCOL_TCP: u8 = 6;
 /// on those.
 const ACK: u8 = 0x10;
 
+/// Has the program judge a connection.
+///
+/// # Errors
+/// The kernel does not run it.
+pub(super) fn count(program: BorrowedFd<'_>, source: IpAddr, port: u16) -> Result<(), FilterError> {
+    let ran = drive::test_run(program, &frame(source.to_canonical(), port), 1);
+    ran.map(drop).map_err(|error| maps::kernel("to count a connection", error))
+}
+
 /// The shortest frame that says whence and to which port. Addresses of ours and checksums are left
 /// out: the program looks at neither.
-pub(super) fn frame(source: IpAddr, port: u16) -> Vec<u8> {
+fn frame(source: IpAddr, port: u16) -> Vec<u8> {
     let (ethertype, ip) = match source {
         IpAddr::V4(v4) => {
             let mut header = [0; 20];

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::edge::filter::FilterError;
+
 #[derive(Debug, Error)]
 pub enum AttachError {
     #[error("there is no network interface named {interface}")]
@@ -119,3 +121,7 @@ impl std::fmt::Display for Chain {
 }
 
 impl std::error::Error for Chain {}
+
+pub(super) fn not_attached(error: AttachError) -> FilterError {
+    FilterError::NotAttached { source: Box::new(error) }
+}

@@ -44,6 +44,7 @@ use relay_common::verdict::{self, Verdict};
 pub use drive::{Answer, Drive, Program};
 pub use drop_log::DropLog;
 pub use error::AttachError;
+use error::not_attached;
 pub use plain::Plain;
 pub use probe::{Outcome, Probe};
 
@@ -328,12 +329,8 @@ impl Filter for KernelFilter {
 
     fn judge(&mut self, source: IpAddr, port: u16, now_s: u32) -> Result<Verdict, FilterError> {
         let verdict = self.verdict(source, Scope::of_tcp_port(port), now_s)?;
-        if verdict.entry().is_some()
-            && let Some(site) = &self.site
-        {
-            let frame = connection::frame(source.to_canonical(), port);
-            drive::test_run(site.program.as_fd(), &frame, 1)
-                .map_err(|error| maps::kernel("to count a connection", error))?;
+        if let (Some(_), Some(site)) = (verdict.entry(), &self.site) {
+            connection::count(site.program.as_fd(), source, port)?;
         }
         Ok(verdict)
     }
@@ -399,8 +396,4 @@ impl Filter for KernelFilter {
             }],
         }
     }
-}
-
-fn not_attached(error: AttachError) -> FilterError {
-    FilterError::NotAttached { source: Box::new(error) }
 }
