@@ -70,7 +70,8 @@ impl StopSignals {
 /// started them does (PR_SET_PDEATHSIG, prctl(2)).
 ///
 /// # Errors
-/// A daemon did not come up; it has said why by then. Nothing is left running or attached.
+/// A daemon did not come up; it has said why by then. Nothing is left running, and nothing attached
+/// that was not before.
 pub async fn run(
     config: &Config,
     options: &RunOptions,
@@ -100,14 +101,23 @@ pub async fn run(
         outcome => outcome,
     };
     relay.stop().await;
+    let leaves_what_stood = outcome.is_err() && stood;
+    if leaves_what_stood {
+        // An edge that ends in order takes the filter off.
+        edge.kill().await;
+        tracing::warn!(
+            "the filter that stood before stays in force; `postern edge stop --detach` takes it off"
+        );
+    }
     edge.stop().await;
     asked.close().await;
     // The edge takes its filter off by itself, unless it was killed or was just not running. A
-    // start that failed leaves at most what it found. What `postern edge stop` left is wanted.
+    // start that failed leaves what it found: a mistake in the configuration opens no gate. What
+    // `postern edge stop` left is wanted.
     let ends_filter = match outcome {
         Ok(Ending::Signal) => !options.keep_filter,
         Ok(Ending::EdgeAsked | Ending::Asked(_)) => false,
-        Err(_) => !options.keep_filter || !stood,
+        Err(_) => !leaves_what_stood,
     };
     let ended = if ends_filter { left_behind::end(&edge_dir, None).map(drop) } else { Ok(()) };
     outcome.and(ended)

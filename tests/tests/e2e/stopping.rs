@@ -53,6 +53,33 @@ fn a_plain_stop_ends_the_run_and_leaves_the_filter_which_ends_bans_by_itself() -
     nothing_stays(&world)
 }
 
+/// A mistake in the configuration, found at a restart, opens no gate.
+#[test]
+fn a_start_that_fails_leaves_the_filter_that_stood() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    world.cli_ok(&["edge", "stop"])?;
+    run_has_ended(&mut world)?;
+    let missing = "[tls]\ncertificate = \"/nowhere/cert.pem\"\nkey = \"/nowhere/key.pem\"\n";
+    // The relay does not come up, beside an edge that has adopted the filter; or the edge does not.
+    for (config, arguments, says) in
+        [(missing, &[][..], "/nowhere/cert.pem"), ("", &["--interface", "wan7"][..], "wan7")]
+    {
+        let file = world.write_config(config)?;
+        let mut run = world.postern(&["run", "--config"]);
+        let outcome = output(run.arg(file).args(arguments))?;
+        let both = format!("{}{}", outcome.stdout, outcome.stderr);
+        ensure!(!outcome.status.success() && both.contains(says), "{both}");
+        ensure!(both.contains("stays in force"), "{both}");
+        ensure!(is_attached(&world, "eth0")? && !gets_in(&world), "the gate is open:\n{both}");
+    }
+    world.start("")?;
+    ensure!(!gets_in(&world), "the gate is open");
+    world.stop()?;
+    nothing_stays(&world)
+}
+
 #[test]
 fn a_stop_that_detaches_leaves_nothing_and_the_next_one_finds_nothing() -> Result<()> {
     let mut world = World::new()?;
