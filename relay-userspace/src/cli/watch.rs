@@ -263,7 +263,7 @@ fn edge_explain(
     };
     writeln!(out, "{address} to port {port} {verdict}{by}")?;
     if let Some(part) = asks_as {
-        writeln!(out, "no list closes that port by itself; the relay asks as if it were {part}")?;
+        writeln!(out, "the relay asks the lists itself about that port, as if it were {part}")?;
     }
     if edge.syn_rate > 0 && edge.mode != Mode::Memory.name() {
         let rate = edge.syn_rate;

@@ -102,7 +102,6 @@ pub(super) async fn serve(
         session: Session::new(Arc::clone(&listener.session), tls, started),
         replies: Vec::new(),
         questions,
-        stopping: false,
         ends_at: None,
         moved: started.into(),
     };
@@ -123,8 +122,7 @@ struct Connection<A> {
     session: Session,
     replies: Vec<u8>,
     questions: A,
-    stopping: bool,
-    /// Then the message that is under way is cut off, as the relay stops.
+    /// Then the message that is under way is cut off: the relay stops.
     ends_at: Option<tokio::time::Instant>,
     /// When the session last had something to do: octets that make no command are nothing.
     moved: tokio::time::Instant,
@@ -202,16 +200,17 @@ impl<A: Answers> Connection<A> {
                 }
                 Err(_) => self.session.timed_out(Instant::now()),
             },
-            () = stop.cancelled(), if !self.stopping => {
-                self.stopping = true;
-                self.ends_at = Some(tokio::time::Instant::now() + MESSAGES_END_WITHIN);
-                self.session.shut_down();
-            }
+            () = stop.cancelled(), if self.ends_at.is_none() => self.shut_down(),
             () = self.questions.outstayed(self.moved, authenticated) => {
                 self.session.timed_out(Instant::now());
             }
         }
         Ok(())
+    }
+
+    fn shut_down(&mut self) {
+        self.ends_at = Some(tokio::time::Instant::now() + MESSAGES_END_WITHIN);
+        self.session.shut_down();
     }
 
     async fn flush(&mut self) -> io::Result<()> {

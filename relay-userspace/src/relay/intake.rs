@@ -149,6 +149,7 @@ impl Questions {
         let (code, enhanced) = error.status();
         Reply::new(code, enhanced, "The message cannot be stored now, try again later")
     }
+
     /// Says so once for a message. Too much at once is what clients do, and no fault here.
     fn tell_not_stored(&self, error: &StoreError) {
         let source = self.source.address;

@@ -81,10 +81,15 @@ fn a_listed_source_is_refused_with_its_reason_then_dropped_and_the_ban_ends() ->
 /// The kernel closes port 25. A listener elsewhere that does the same work holds the ban itself.
 #[test]
 fn a_ban_holds_on_a_listener_that_is_not_on_port_25() -> Result<()> {
+    holds_elsewhere(&[], "passes the filter")?;
+    holds_elsewhere(&["--filter", "userspace"], "is refused at accept")
+}
+
+fn holds_elsewhere(arguments: &[&str], verdict: &str) -> Result<()> {
     let mut world = World::new()?;
     world.dns.list(&world.inside, LISTED, "127.0.0.2")?;
-    world
-        .start(&format!("[[listener]]\nname = \"mx\"\naddress = [\"{GATEWAY}:2525\"]\n{CONFIG}"))?;
+    let listener = format!("[[listener]]\nname = \"mx\"\naddress = [\"{GATEWAY}:2525\"]\n");
+    world.start_with(&format!("{listener}{CONFIG}"), arguments)?;
     let elsewhere = format!("{GATEWAY}:2525");
     let reply = attempt(&world, LISTED, &elsewhere, "user@inside.test")?;
     ensure!(reply.contains("listed by Test List"), "{reply}");
@@ -93,10 +98,9 @@ fn a_ban_holds_on_a_listener_that_is_not_on_port_25() -> Result<()> {
         Ok(banner.starts_with("554").then_some(()))
     })?;
     let explained = world.cli_ok(&["explain", LISTED, "--port", "2525"])?;
-    ensure!(
-        explained.contains("lists on mx") && explained.contains("as on port 25"),
-        "{explained}"
-    );
+    for part in ["lists on mx", "as on port 25", verdict] {
+        ensure!(explained.contains(part), "does not say {part:?}: {explained}");
+    }
     let honest = attempt(&world, HONEST, &elsewhere, "user@inside.test")?;
     ensure!(honest.starts_with("250"), "{honest}");
     world.stop()

@@ -1,6 +1,6 @@
 //! `postern run`: comes up whole or not at all, and leaves nothing behind.
 
-use std::{fs, io::Read};
+use std::{fs, io::Read, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
@@ -154,6 +154,8 @@ fn the_userspace_filter_refuses_at_accept_and_says_so() -> Result<()> {
     }
     // Where TLS comes first, nobody could read a reply, and the handshake would be for nothing.
     let mut early = connect(&world.out, v6, "[2001:db8:1::1]:465", PATIENCE)?;
+    // Well before a handshake that does not come ends the connection.
+    early.set_read_timeout(Some(Duration::from_secs(10)))?;
     ensure!(early.read(&mut [0])? == 0, "something was said");
     let status = world.cli_ok(&["status"])?;
     ensure!(status.contains("userspace"), "{status}");

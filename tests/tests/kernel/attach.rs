@@ -76,6 +76,18 @@ impl Left {
         Self { hash, lines: Array::try_from(Map::Array(pinned("LINES_V4"))).unwrap() }
     }
 
+    /// A host that is denied, and stands in the hash beside its slot.
+    fn in_both(wire: &Wire, host: IpNet) -> (Self, Entry) {
+        let mut filter = wire.open();
+        shut_out(&mut filter);
+        let entry = filter.get(List::Deny, host).unwrap().unwrap();
+        drop(filter);
+        let IpNet::V4(net) = host else { panic!("{host}") };
+        let mut left = Self::by(wire);
+        left.hash.insert(net.addr().octets(), entry.to_bytes(), 0).unwrap();
+        (left, entry)
+    }
+
     fn line_of(host: IpNet) -> u32 {
         let lines = Lines::for_entries(Family::V4, SIZES.deny);
         Place::of(&host.addr().into(), lines).line
@@ -87,12 +99,7 @@ impl Left {
 fn a_host_that_was_left_in_the_hash_alone_is_found_by_the_next_start() {
     let wire = Wire::new();
     let host: IpNet = "10.7.0.2/32".parse().unwrap();
-    let mut filter = wire.open();
-    shut_out(&mut filter);
-    let entry = filter.get(List::Deny, host).unwrap().unwrap();
-    drop(filter);
-    let mut left = Left::by(&wire);
-    left.hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
+    let (mut left, _) = Left::in_both(&wire, host);
     left.lines.set(Left::line_of(host), [0; 64], 0).unwrap();
     assert!(wire.connects("10.7.0.1:25"), "no packet looks there");
 
@@ -111,13 +118,7 @@ fn a_host_that_was_left_in_slot_and_hash_goes_whole() {
     let host: IpNet = "10.7.0.2/32".parse().unwrap();
     for is_changed_first in [false, true] {
         let wire = Wire::new();
-        let mut filter = wire.open();
-        shut_out(&mut filter);
-        let entry = filter.get(List::Deny, host).unwrap().unwrap();
-        drop(filter);
-        let mut left = Left::by(&wire);
-        left.hash.insert([10, 7, 0, 2], entry.to_bytes(), 0).unwrap();
-
+        let (left, entry) = Left::in_both(&wire, host);
         let mut filter = wire.open();
         assert!(!wire.connects("10.7.0.1:25"));
         if is_changed_first {

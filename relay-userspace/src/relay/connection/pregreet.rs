@@ -41,8 +41,7 @@ impl Connection<Questions> {
             here = tokio::select! {
                 read = timeout(wait, read_once(stream, <[u8]>::to_vec)) => read.ok().transpose()?,
                 () = stop.cancelled() => {
-                    self.stopping = true;
-                    self.session.shut_down();
+                    self.shut_down();
                     None
                 }
             };

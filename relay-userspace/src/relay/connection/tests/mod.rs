@@ -105,7 +105,6 @@ impl Run {
                 session,
                 replies: Vec::new(),
                 questions,
-                stopping: false,
                 ends_at: None,
                 moved: tokio::time::Instant::now(),
             };
