@@ -109,8 +109,9 @@ pub struct RuleHits {
     pub hits: u64,
     /// Packets that the rule would have dropped, were it not under observation.
     pub observed: u64,
-    /// Second on CLOCK_BOOTTIME of the latest of either; 0 with none.
-    pub last_s: u64,
+    /// Second on CLOCK_BOOTTIME of the latest of either, below 0 where it came before the boot; 0
+    /// with none.
+    pub last_s: i64,
 }
 
 impl RuleHits {
@@ -119,7 +120,10 @@ impl RuleHits {
         Self {
             hits: self.hits.wrapping_add(other.hits),
             observed: self.observed.wrapping_add(other.observed),
-            last_s: self.last_s.max(other.last_s),
+            last_s: match (self.last_s, other.last_s) {
+                (last_s, 0) | (0, last_s) => last_s,
+                (one, another) => one.max(another),
+            },
         }
     }
 }

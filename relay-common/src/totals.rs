@@ -1,6 +1,8 @@
 //! What the kernel program counts: exactly one counter for each packet, so that their sum is the
 //! number of packets seen, and a second one for v4-mapped sources.
 
+use core::fmt;
+
 use crate::entry::{Reason, Scope};
 use crate::parse::{Family, Malformed, Packet, Source, Unjudged};
 use crate::verdict::Verdict;
@@ -19,6 +21,14 @@ pub enum Pass {
 
 impl Pass {
     pub const ALL: [Self; 3] = [Self::Unguarded, Self::Allowed, Self::Clean];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unguarded => "unguarded",
+            Self::Allowed => "allowed",
+            Self::Clean => "clean",
+        }
+    }
 }
 
 /// One counter of the totals map.
@@ -121,6 +131,54 @@ impl Counter {
             Self::EventTold => EVENTS_AT,
             Self::EventLeftOut => EVENTS_AT + 1,
             Self::EventLost => EVENTS_AT + 2,
+        }
+    }
+
+    /// Every counter, numbers of reasons that no layout has used yet included.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let single = [Self::NotIp, Self::V4Mapped, Self::EventTold, Self::EventLeftOut];
+        let single = single.into_iter().chain([Self::EventLost]);
+        let of_families = Family::ALL.into_iter().flat_map(|family| {
+            let single =
+                [Self::LaterFragment(family), Self::Limited(family), Self::LimitObserved(family)];
+            let of_reasons = (0..REASONS as u8).flat_map(move |reason| {
+                [Self::Dropped { family, reason }, Self::Observed { family, reason }]
+            });
+            let passed = Pass::ALL
+                .into_iter()
+                .flat_map(move |why| [true, false].map(|tcp| Self::Passed { family, tcp, why }));
+            single.into_iter().chain(of_reasons).chain(passed)
+        });
+        single.chain(of_families).chain(Malformed::ALL.map(Self::Malformed))
+    }
+}
+
+/// A name that outlives layouts: by it a counter is kept on disk, whatever its place in the map.
+impl fmt::Display for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by_reason = |f: &mut fmt::Formatter<'_>, what, family: Family, number: u8| {
+            write!(f, "{what} {} ", family.name())?;
+            match Reason::from_number(number) {
+                Some(reason) => f.write_str(reason.name()),
+                None => write!(f, "{number}"),
+            }
+        };
+        match *self {
+            Self::Passed { family, tcp, why } => {
+                let protocol = if tcp { "tcp" } else { "other" };
+                write!(f, "passed {} {protocol} {}", family.name(), why.name())
+            }
+            Self::Dropped { family, reason } => by_reason(f, "dropped", family, reason),
+            Self::Observed { family, reason } => by_reason(f, "observed", family, reason),
+            Self::Limited(family) => write!(f, "limited {}", family.name()),
+            Self::LimitObserved(family) => write!(f, "limit-observed {}", family.name()),
+            Self::NotIp => f.write_str("not-ip"),
+            Self::LaterFragment(family) => write!(f, "later-fragment {}", family.name()),
+            Self::Malformed(kind) => write!(f, "malformed {}", kind.name()),
+            Self::V4Mapped => f.write_str("v4-mapped"),
+            Self::EventTold => f.write_str("event-told"),
+            Self::EventLeftOut => f.write_str("event-left-out"),
+            Self::EventLost => f.write_str("event-lost"),
         }
     }
 }
@@ -239,33 +297,17 @@ mod tests {
     extern crate std;
 
     use std::collections::HashSet;
+    use std::string::{String, ToString};
     use std::vec::Vec;
 
     use super::*;
 
-    fn every_counter() -> Vec<Counter> {
-        let mut all = std::vec![Counter::NotIp, Counter::V4Mapped];
-        all.extend([Counter::EventTold, Counter::EventLeftOut, Counter::EventLost]);
-        for family in Family::ALL {
-            all.extend([Counter::LaterFragment(family), Counter::Limited(family)]);
-            all.push(Counter::LimitObserved(family));
-            for reason in 0..REASONS as u8 {
-                all.push(Counter::Dropped { family, reason });
-                all.push(Counter::Observed { family, reason });
-            }
-            for why in Pass::ALL {
-                all.extend([true, false].map(|tcp| Counter::Passed { family, tcp, why }));
-            }
-        }
-        all.extend(Malformed::ALL.map(Counter::Malformed));
-        all
-    }
-
     #[test]
-    fn no_two_counters_share_a_place_and_all_are_in_the_map() {
-        let all = every_counter();
+    fn no_two_counters_share_a_place_or_a_name_and_all_are_in_the_map() {
+        let all: Vec<Counter> = Counter::all().collect();
         let places: HashSet<u32> = all.iter().map(|counter| counter.index()).collect();
-        assert_eq!(places.len(), all.len());
+        let names: HashSet<String> = all.iter().map(|counter| counter.to_string()).collect();
+        assert_eq!((places.len(), names.len()), (all.len(), all.len()));
         assert!(places.iter().all(|&place| place < COUNTERS));
         // A reason from some later layout must not reach beyond the drops either.
         let wild = Counter::Dropped { family: Family::V6, reason: 255 };
@@ -273,9 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn the_names_are_those_on_disk() {
+        let dropped = Counter::Dropped { family: Family::V4, reason: Reason::Dnsbl as u8 };
+        let passed = Counter::Passed { family: Family::V6, tcp: false, why: Pass::Clean };
+        assert_eq!(dropped.to_string(), "dropped ipv4 dnsbl");
+        assert_eq!(passed.to_string(), "passed ipv6 other clean");
+        assert_eq!(Counter::Malformed(Malformed::ShortTcp).to_string(), "malformed short-tcp");
+        assert_eq!(Counter::EventLost.to_string(), "event-lost");
+    }
+
+    #[test]
     fn every_packet_is_in_exactly_one_sum() {
         let mut totals = Totals::default();
-        for counter in every_counter() {
+        for counter in Counter::all() {
             totals.add(counter, 1);
         }
         totals.add_at(COUNTERS, 99);
@@ -284,7 +336,7 @@ mod tests {
         let others = totals.malformed() + totals.get(Counter::NotIp);
         assert_eq!(totals.seen(), of_families + others);
         // All but the four that are counted besides a packet's own.
-        assert_eq!(totals.seen(), every_counter().len() as u64 - 4);
+        assert_eq!(totals.seen(), Counter::all().count() as u64 - 4);
         assert_eq!((totals.allowed(), totals.not_tcp(), totals.later_fragments()), (4, 6, 2));
         assert_eq!(totals.dropped_for(Reason::Dnsbl), 2);
     }

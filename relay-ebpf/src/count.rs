@@ -31,7 +31,7 @@ pub(crate) fn rule(verdict: &Verdict, now_s: u32) {
             } else {
                 (*slot).hits += 1;
             }
-            (*slot).last_s = u64::from(now_s);
+            (*slot).last_s = i64::from(now_s);
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::control::api::Row;
 pub struct Txn<'a> {
     pub(super) inner: Transaction<'a>,
     pub(super) slots: HashMap<String, u32>,
-    /// Slots that were taken from a rule without rows; their counters start anew.
-    pub recycled: Vec<u32>,
+    /// Slots that were given to a rule; their counters start anew, whatever they counted for before.
+    pub counted_anew: Vec<u32>,
     /// Below this no slot is free; above it nobody has looked.
     pub(super) searched: u32,
     /// No number is left that no rule has.
@@ -77,7 +77,7 @@ impl<'a> From<&'a Row> for NewRow<'a> {
 
 impl<'a> Txn<'a> {
     pub(super) fn new(inner: Transaction<'a>) -> Self {
-        Self { inner, slots: HashMap::new(), recycled: Vec::new(), searched: 0, gapless: false }
+        Self { inner, slots: HashMap::new(), counted_anew: Vec::new(), searched: 0, gapless: false }
     }
 
     /// Adds a row, or replaces what the same source said about the same prefix.
@@ -315,6 +315,6 @@ impl<'a> Txn<'a> {
     /// Makes everything durable.
     pub fn commit(self) -> Result<Vec<u32>, StoreError> {
         self.inner.commit()?;
-        Ok(self.recycled)
+        Ok(self.counted_anew)
     }
 }

@@ -31,6 +31,24 @@ impl Now {
         self.wall_ms.saturating_add(ttl_ms).div_ceil(1000)
     }
 
+    /// The wall second of a second since boot, which lies below 0 before it; `None` of 0.
+    pub fn wall_s_at(self, boot_s: i64) -> Option<u64> {
+        let wall_ms = i128::from(boot_s) * 1000 + self.offset_ms();
+        let wall_s = u64::try_from(wall_ms.max(0) / 1000).unwrap_or(u64::MAX);
+        (boot_s != 0).then(|| wall_s.min(self.wall_s()))
+    }
+
+    /// The second since boot of a wall second, not after now; below 0 before the boot, never 0.
+    pub fn boot_s_at(self, wall_s: u64) -> i64 {
+        let wall_s = wall_s.min(self.wall_s());
+        let boot_ms = i128::from(wall_s) * 1000 - self.offset_ms();
+        // Rounded up, as a wall second is rounded down: it comes back as it was.
+        match i64::try_from((boot_ms + 999).div_euclid(1000)) {
+            Ok(0) => -1,
+            boot_s => boot_s.unwrap_or(i64::MAX),
+        }
+    }
+
     /// Wall time less boot time: constant unless somebody sets the clock.
     pub fn offset_ms(self) -> i128 {
         i128::from(self.wall_ms) - i128::from(self.boot_ms)
@@ -57,4 +75,22 @@ pub fn boottime_s() -> u32 {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_the_same_on_the_way_to_boot_time_and_back() {
+        for wall_ms in [1_800_000_000_000, 1_800_000_000_001, 1_800_000_000_999] {
+            let now = Now { wall_ms, boot_ms: 50_000_500 };
+            for wall_s in [1_799_949_000, 1_799_950_001, 1_799_990_000, now.wall_s()] {
+                assert_eq!(now.wall_s_at(now.boot_s_at(wall_s)), Some(wall_s), "{now:?}");
+            }
+            assert!(now.boot_s_at(1_700_000_000) < 0);
+            assert_eq!(now.boot_s_at(1_900_000_000), now.boot_s_at(now.wall_s()));
+            assert_eq!(now.wall_s_at(0), None);
+        }
+    }
 }

@@ -14,7 +14,8 @@ use crate::control::api::{Code, Problem};
 #[derive(Debug)]
 pub(super) struct Committed {
     pub(super) updates: Vec<(Key, Option<Claim>)>,
-    pub(super) recycled: Vec<u32>,
+    /// Slots whose counters start anew.
+    pub(super) counted_anew: Vec<u32>,
 }
 
 /// Removes the rows that are over, without a look at the maps.
@@ -64,7 +65,7 @@ pub(super) fn commit_updates(
     capacity: MapSizes,
 ) -> Result<Committed, Problem> {
     desired.room(&updates, capacity)?;
-    Ok(Committed { updates, recycled: txn.commit()? })
+    Ok(Committed { updates, counted_anew: txn.commit()? })
 }
 
 impl From<StoreError> for Problem {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::layout::{self, RuleHits};
 use relay_common::parse::Family;
+use relay_common::totals::{Counter, Totals};
 use relay_common::verdict::Verdict;
 
 use super::filter::{Filter, FilterError, MapSizes};
@@ -19,7 +20,7 @@ pub type Make<'a> = &'a mut dyn FnMut(MapSizes) -> Box<dyn Filter>;
 /// # Panics
 /// Where the filter breaks the contract.
 pub fn check(make: Make<'_>) {
-    let parts: [fn(Make<'_>); 15] = [
+    let parts: [fn(Make<'_>); 16] = [
         puts_gets_and_removes_exactly,
         replaces_in_place,
         truncates_to_the_network,
@@ -29,6 +30,7 @@ pub fn check(make: Make<'_>) {
         walks_past_the_expired_and_the_out_of_scope,
         ignores_unguarded_traffic,
         counts_by_rule,
+        counts_on_from_what_it_is_given,
         many::puts_many_at_once,
         many::a_full_list_takes_replacements_at_once,
         many::a_generation_is_in_force_when_it_was_flipped,
@@ -200,4 +202,25 @@ fn counts_by_rule(make: Make<'_>) {
     assert!(matches!(filter.rule_hits(last + 1), Err(FilterError::NoSuchRule { .. })));
     assert!(matches!(filter.reset_rule(last + 1), Err(FilterError::NoSuchRule { .. })));
     assert_eq!(filter.totals().expect("totals").seen(), 0);
+}
+
+fn counts_on_from_what_it_is_given(make: Make<'_>) {
+    let mut filter = make(MapSizes::default());
+    let mut totals = Totals::default();
+    for (packets, counter) in (1..).zip(Counter::all()) {
+        totals.add(counter, packets);
+    }
+    let last = layout::RULES - 1;
+    let before_boot = RuleHits { hits: 7, observed: u64::MAX, last_s: -9 };
+    let after = RuleHits { hits: 0, observed: 3, last_s: 40 };
+    filter.set_counters(&totals, &[(1, before_boot), (last, after)]).expect("set");
+    assert_eq!(filter.totals().expect("totals"), totals);
+    assert_eq!(filter.rule_hits(1).expect("hits"), before_boot);
+    assert_eq!(filter.rule_hits(last).expect("hits"), after);
+    assert_eq!(filter.rule_hits(2).expect("hits"), RuleHits::default());
+    assert_eq!(before_boot.merge(RuleHits::default()).last_s, -9);
+    let none = filter.set_counters(&totals, &[(last + 1, after)]);
+    assert!(matches!(none, Err(FilterError::NoSuchRule { .. })));
+    filter.reset_rule(1).expect("reset");
+    assert_eq!(filter.rule_hits(1).expect("hits"), RuleHits::default());
 }

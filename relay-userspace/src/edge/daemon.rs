@@ -70,7 +70,7 @@ pub struct EdgeHandle {
 #[derive(Debug)]
 pub struct EdgeThread<F> {
     handle: EdgeHandle,
-    thread: JoinHandle<F>,
+    thread: JoinHandle<Edge<F>>,
 }
 
 /// Starts the owner on a thread of its own.
@@ -91,19 +91,19 @@ impl<F> EdgeThread<F> {
         self.handle.clone()
     }
 
-    /// Ends the owner after what it was asked before, and gives back the filter, still in force.
-    /// `None` if the owner has panicked.
-    pub fn stop(self) -> Option<F> {
+    /// Ends the owner after what it was asked before, and gives back the edge, its filter still in
+    /// force. `None` if the owner has panicked.
+    pub fn stop(self) -> Option<Edge<F>> {
         // An owner that is gone needs no telling.
         let _ = self.handle.requests.send(Request::Stop);
         self.thread.join().ok()
     }
 }
 
-fn own<F: Filter>(mut edge: Edge<F>, inbox: &Receiver<Request>) -> F {
+fn own<F: Filter>(mut edge: Edge<F>, inbox: &Receiver<Request>) -> Edge<F> {
     loop {
         match inbox.recv_timeout(edge.next_wake()) {
-            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return edge.into_filter(),
+            Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return edge,
             Ok(request) => {
                 // What has expired by now must not be part of an answer.
                 edge.tick();

@@ -20,7 +20,7 @@ impl<F: Filter> Edge<F> {
     pub(super) fn enforce(&mut self, committed: Committed, now: Now) -> Option<String> {
         let guarded_before = self.guarded();
         let mut failure = None;
-        self.reset_rules(committed.recycled, &mut failure);
+        self.reset_rules(committed.counted_anew, &mut failure);
         // Widened before an entry needs it, narrowed after the last that did is gone.
         let denied = committed.updates.iter().filter(|((list, _), _)| *list == List::Deny);
         let spoken = denied.filter_map(|(_, claim)| claim.as_ref()).map(Claim::speaks);

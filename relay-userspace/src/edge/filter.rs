@@ -111,6 +111,13 @@ pub trait Filter: Send {
     /// Sets a rule's hits to nothing, before its id is given to another rule.
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
 
+    /// Has the filter go on from these counts: of what became of packets, and of these rules.
+    fn set_counters(
+        &mut self,
+        totals: &Totals,
+        rules: &[(u32, RuleHits)],
+    ) -> Result<(), FilterError>;
+
     /// Sees that the lists are still enforced everywhere: an interface that went away and came back
     /// has lost the program.
     fn keep_attached(&mut self) -> Kept {

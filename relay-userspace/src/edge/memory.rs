@@ -223,7 +223,7 @@ impl Filter for MemoryFilter {
         {
             let slot = self.hits.entry(entry.rule).or_default();
             let observed = u64::from(matches!(verdict, Verdict::Observed(_)));
-            let hit = RuleHits { hits: 1 - observed, observed, last_s: u64::from(now_s) };
+            let hit = RuleHits { hits: 1 - observed, observed, last_s: i64::from(now_s) };
             *slot = slot.merge(hit);
         }
         Ok(verdict)
@@ -254,6 +254,21 @@ impl Filter for MemoryFilter {
             return Err(FilterError::NoSuchRule { rule });
         }
         self.hits.remove(&rule);
+        Ok(())
+    }
+
+    fn set_counters(
+        &mut self,
+        totals: &Totals,
+        rules: &[(u32, RuleHits)],
+    ) -> Result<(), FilterError> {
+        self.totals = *totals;
+        for &(rule, hits) in rules {
+            if rule >= layout::RULES {
+                return Err(FilterError::NoSuchRule { rule });
+            }
+            self.hits.insert(rule, hits);
+        }
         Ok(())
     }
 

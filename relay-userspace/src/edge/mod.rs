@@ -13,6 +13,7 @@ pub mod clock;
 mod commit;
 mod configured;
 pub mod contract;
+mod counters;
 pub mod daemon;
 pub mod desired;
 mod draining;

@@ -136,10 +136,8 @@ impl<F: Filter> Edge<F> {
         Ok(names)
     }
 
-    pub(super) fn wall_of_boot_s(&self, boot_s: u64) -> Option<Time> {
-        let now = self.now();
-        let ago_ms = now.boot_ms.saturating_sub(boot_s.saturating_mul(1000));
-        (boot_s != 0).then(|| Time(now.wall_ms.saturating_sub(ago_ms) / 1000))
+    pub(super) fn wall_of_boot_s(&self, boot_s: i64) -> Option<Time> {
+        self.now().wall_s_at(boot_s).map(Time)
     }
 
     /// What the maps answer for a packet, what the lists call for, and every row that has a say.

@@ -65,7 +65,9 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
                 tracing::warn!("filter.syn_rate is not held: only the kernel filter can");
             }
             left_behind::end(&edge_dir, None)?;
-            served.run(MemoryFilter::new(sizes(config))).map(|(_, ending)| ending)
+            let (edge, ending) = served.run(MemoryFilter::new(sizes(config)))?;
+            edge.end(false)?;
+            Ok(ending)
         }
     }
 }
@@ -85,7 +87,7 @@ fn in_the_kernel(
         let _until_the_end = settings.log_drops.then(|| DropLog::of(program_id)).transpose()?;
         served.run(filter)
     });
-    let (filter, ending) = match outcome {
+    let (edge, ending) = match outcome {
         Ok(served) => served,
         Err(error) => {
             if !adopts {
@@ -94,13 +96,12 @@ fn in_the_kernel(
             return Err(error);
         }
     };
-    match ending {
-        Ending::Asked { detached: true } => {}
-        Ending::Signal if detach_on_exit => {
-            filter.detach().context("taking the filter off the interface")?;
-            tracing::info!("filter detached");
-        }
-        _ => tracing::warn!("the filter stays attached, and its entries in force"),
+    let detaches = ending == Ending::Signal && detach_on_exit;
+    edge.end(detaches).context("taking the filter off the interface")?;
+    if detaches {
+        tracing::info!("filter detached");
+    } else if ending != (Ending::Asked { detached: true }) {
+        tracing::warn!("the filter stays attached, and its entries in force");
     }
     Ok(ending)
 }
@@ -115,9 +116,9 @@ struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// Serves with this filter; gives it back at the end, still in force unless somebody asked for
-    /// it to be taken off.
-    fn run<F: Filter + 'static>(self, mut filter: F) -> anyhow::Result<(F, Ending)> {
+    /// Serves with this filter; gives back the edge at the end, its filter still in force unless
+    /// somebody asked for it to be taken off.
+    fn run<F: Filter + 'static>(self, mut filter: F) -> anyhow::Result<(Edge<F>, Ending)> {
         let Self { config, runtime, stop, socket, relay } = self;
         let settings = EdgeSettings {
             bans: ban_policy(&config.ban),
@@ -168,8 +169,8 @@ impl Served<'_> {
         });
         drop(reader);
         links.iter().for_each(JoinHandle::abort);
-        let Some(filter) = owner.stop() else { bail!("the owner of the lists has panicked") };
-        outcome.map(|()| (filter, ending))
+        let Some(edge) = owner.stop() else { bail!("the owner of the lists has panicked") };
+        outcome.map(|()| (edge, ending))
     }
 }
 

@@ -72,7 +72,7 @@ impl Served {
         self.stop.notify_one();
         self.task.await.unwrap();
         assert!(!self.dir.path().join(EDGE_SOCKET).exists());
-        self.edge.stop().unwrap()
+        self.edge.stop().unwrap().into_filter()
     }
 }
 

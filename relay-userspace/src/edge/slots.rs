@@ -26,7 +26,7 @@ impl Txn<'_> {
     }
 
     /// The counter slots of rules that have no rows: those of the feeds. Ends the transaction;
-    /// also returned are the slots that were another rule's before.
+    /// also returned are the slots whose counters start anew.
     pub fn slots_of(mut self, rules: &[String]) -> Result<(Vec<u32>, Vec<u32>), StoreError> {
         let slots = rules.iter().map(|rule| self.slot_for(rule)).collect::<Result<_, _>>()?;
         Ok((slots, self.commit()?))
@@ -38,7 +38,6 @@ impl Txn<'_> {
         let slot = if last < RULE_SLOT_MAX {
             last + 1
         } else if let Some(gap) = self.gap()? {
-            self.recycled.push(gap);
             gap
         } else {
             let unused: Option<u32> = self
@@ -56,9 +55,9 @@ impl Txn<'_> {
             let Some(slot) = unused else { return Ok(RULE_SLOT_OTHER) };
             // A slot promised to another rule of this very transaction has no row yet.
             self.slots.retain(|_, promised| *promised != slot);
-            self.recycled.push(slot);
             slot
         };
+        self.counted_anew.push(slot);
         self.inner
             .prepare_cached("INSERT OR REPLACE INTO rule (slot, text) VALUES (?1, ?2)")?
             .execute(params![slot, text])?;

@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::attachment::{LOOK_EVERY_MS, Watch};
 use super::clock::{Clock, Now};
 use super::commit::{Committed, commit, remove_expired};
+use super::counters::KEEP_EVERY_MS;
 use super::desired::merge;
 use super::feeds::Feeds;
 use super::filter::{Filter, FilterError, Modes};
@@ -110,6 +111,7 @@ pub struct Edge<F> {
     sweep_not_before_ms: u64,
     /// As long as rows of the configuration are not written, they are not tried before this.
     pub(super) configured_not_before_ms: u64,
+    pub(super) keep_counters_at_ms: u64,
     offset_ms: i128,
 }
 
@@ -158,7 +160,7 @@ impl<F: Filter> Edge<F> {
         store
             .for_each_key(|key, claims| desired.set(key, merge(claims, now.wall_s())))
             .map_err(lists)?;
-        let (feeds, recycled) = Feeds::open(&settings, &mut store, now);
+        let (feeds, counted_anew) = Feeds::open(&settings, &mut store, now);
         let next_expiry_s = store.next_expiry_s().map_err(lists)?;
         let mut edge = Self {
             store,
@@ -180,10 +182,12 @@ impl<F: Filter> Edge<F> {
             next_reconcile_ms: 0,
             sweep_not_before_ms: 0,
             configured_not_before_ms: 0,
+            keep_counters_at_ms: now.boot_ms.saturating_add(KEEP_EVERY_MS),
             offset_ms: now.offset_ms(),
         };
         // Rows, then feeds, then the program: whatever it replaces, no packet meets lists half full.
-        edge.reset_rules(recycled, &mut None);
+        edge.reset_rules(counted_anew, &mut None);
+        edge.restore_counters(now);
         edge.reconcile(now, false);
         edge.write_configured(now)?;
         edge.start_feeds(now);
@@ -193,7 +197,7 @@ impl<F: Filter> Edge<F> {
         Ok(edge)
     }
 
-    /// Ends the edge and gives the filter back; the maps stay as they are.
+    /// Gives the filter back; the maps stay as they are.
     pub fn into_filter(self) -> F {
         self.filter
     }
@@ -244,6 +248,7 @@ impl<F: Filter> Edge<F> {
         }
         self.tick_configured(now);
         self.tick_feeds(stepped, now);
+        self.tick_counters(now);
     }
 
     /// How long until [`Edge::tick`] has something to do, at most.

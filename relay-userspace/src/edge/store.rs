@@ -35,8 +35,8 @@ pub const SOURCE_BAN: &str = "ban";
 /// The source of rows that wait to be confirmed, before their number.
 pub(super) const SOURCE_UNCONFIRMED: &str = "unconfirmed:";
 
-const SCHEMA_VERSION: i64 = 2;
-/// The tables of version 1; what came since stands in [`SINCE_VERSION_1`].
+const SCHEMA_VERSION: i64 = 3;
+/// The tables of version 1; what came since stands in [`SINCE_VERSION_1`] and after it.
 const SCHEMA_1: &str = "
 CREATE TABLE entry (
     list INTEGER NOT NULL, prefix BLOB NOT NULL, source TEXT NOT NULL,
@@ -60,6 +60,13 @@ CREATE TABLE pending (
     id INTEGER PRIMARY KEY AUTOINCREMENT, source TEXT NOT NULL, replaces INTEGER NOT NULL,
     made_s INTEGER NOT NULL, deadline_s INTEGER NOT NULL
 );
+";
+/// What the filter has counted: by rule, and by what became of packets.
+const SINCE_VERSION_2: &str = "
+ALTER TABLE rule ADD COLUMN hits INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rule ADD COLUMN observed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE rule ADD COLUMN last_hit_s INTEGER;
+CREATE TABLE total (counter TEXT PRIMARY KEY, packets INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why the durable lists could not be read or written.
@@ -85,7 +92,7 @@ pub type Key = (List, IpNet);
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Store {
@@ -97,14 +104,14 @@ impl Store {
     fn prepare(connection: Connection) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(32);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let older = match found {
-            0 => SCHEMA_1,
-            1 => "",
-            SCHEMA_VERSION => return Ok(Self { connection }),
-            _ => return Err(StoreError::Version { found }),
-        };
+        let all = [SCHEMA_1, SINCE_VERSION_1, SINCE_VERSION_2];
+        let known = usize::try_from(found).ok().and_then(|found| all.get(found..));
+        let missing = known.ok_or(StoreError::Version { found })?.concat();
+        if missing.is_empty() {
+            return Ok(Self { connection });
+        }
         let version = format!("PRAGMA user_version = {SCHEMA_VERSION};");
-        let steps = format!("BEGIN IMMEDIATE;{older}{SINCE_VERSION_1}{version}COMMIT;");
+        let steps = format!("BEGIN IMMEDIATE;{missing}{version}COMMIT;");
         connection.execute_batch(&steps)?;
         Ok(Self { connection })
     }
@@ -252,7 +259,8 @@ impl Store {
 
     /// Rules and their counter slots.
     pub fn rules(&self) -> Result<Vec<(u32, String)>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT slot, text FROM rule")?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT slot, text FROM rule ORDER BY slot")?;
         let rules = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rules.collect::<Result<_, _>>()?)
     }

@@ -73,16 +73,26 @@ fn rows_outlive_the_process_and_a_newer_schema_is_refused() {
 }
 
 #[test]
-fn a_database_of_version_1_is_taken_over() {
+fn a_database_of_an_earlier_version_is_taken_over() {
+    for version in 1..SCHEMA_VERSION {
+        of_version(version);
+    }
+}
+
+fn of_version(version: i64) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lists.db");
     let old = Connection::open(&path).unwrap();
     old.execute_batch(SCHEMA_1).unwrap();
+    if version > 1 {
+        old.execute_batch(SINCE_VERSION_1).unwrap();
+    }
+    old.pragma_update(None, "user_version", version).unwrap();
     old.execute_batch(
-        "PRAGMA user_version = 1;
-         INSERT INTO rule VALUES (1, 'dnsbl X');
-         INSERT INTO entry VALUES
-             (1, x'04c000020018', 'ban', 1, 2, 1, 'dnsbl X', 'seen', 100, 900);
+        "INSERT INTO rule VALUES (1, 'dnsbl X');
+         INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment,
+             created_s, expires_s)
+             VALUES (1, x'04c000020018', 'ban', 1, 2, 1, 'dnsbl X', 'seen', 100, 900);
          INSERT INTO history VALUES (x'04c000020920', 800);",
     )
     .unwrap();
@@ -102,7 +112,7 @@ fn a_database_of_version_1_is_taken_over() {
         assert_eq!(store.pending().unwrap(), []);
         let version: i64 =
             store.connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-        assert_eq!(version, 2);
+        assert_eq!(version, SCHEMA_VERSION);
     }
 }
 
@@ -162,7 +172,7 @@ fn slots_are_kept_then_recycled_then_shared() {
     txn.inner
         .execute_batch(&format!(
             "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {RULE_SLOT_MAX}) \
-             INSERT INTO rule SELECT i, 'r' || i FROM n;
+             INSERT INTO rule (slot, text) SELECT i, 'r' || i FROM n;
              INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment, \
              created_s, expires_s) SELECT 1, CAST('x' || slot AS BLOB), 'cli', 1, 0, slot, text, '', 0, NULL \
              FROM rule WHERE slot > 1 AND slot <> 777;"

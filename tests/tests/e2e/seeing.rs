@@ -162,6 +162,34 @@ fn hits_and_events_survive_a_kill_of_the_edge() -> Result<()> {
 }
 
 #[test]
+fn hits_survive_restarts_that_take_the_filter_off() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    knock(&world, OTHER);
+    let mut hits = row_of(&world, "203.0.113.99/32")?["hits"].as_u64().context("no hits")?;
+    ensure!(hits > 0);
+    let ways: [&dyn Fn(&mut World) -> Result<()>; 2] = [&World::stop, &|world| {
+        world.cli_ok(&["edge", "stop", "--detach"])?;
+        world.postern.take().context("it was started")?.wait().map(drop)
+    }];
+    for end in ways {
+        end(&mut world)?;
+        ensure!(!world.gw.run("ip", &["-d", "link", "show", "eth0"])?.contains("prog/xdp"));
+        world.start("")?;
+        let row = row_of(&world, "203.0.113.99/32")?;
+        ensure!(row["hits"] == hits && row["last_hit"].is_string(), "{hits} hits, and then {row}");
+        let dropped = world.json(&["stats"])?["edge"]["packets"]["dropped"].as_u64();
+        ensure!(dropped == Some(hits), "{hits} hits, and {dropped:?} dropped");
+        knock(&world, OTHER);
+        let more = row_of(&world, "203.0.113.99/32")?["hits"].as_u64();
+        ensure!(more > Some(hits), "{more:?} hits after {hits}");
+        hits = more.context("no hits")?;
+    }
+    world.stop()
+}
+
+#[test]
 fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<()> {
     let mut world = World::new()?;
     world.start("")?;

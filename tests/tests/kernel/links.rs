@@ -73,7 +73,7 @@ fn an_interface_made_anew_is_guarded_without_waiting_for_the_next_look() {
         })
         .unwrap();
     }
-    owner.stop().unwrap().detach().unwrap();
+    owner.stop().unwrap().end(true).unwrap();
 }
 
 #[test]

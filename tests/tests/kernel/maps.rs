@@ -17,7 +17,7 @@ fn kernel_maps_keep_the_contract() {
 #[test]
 fn a_rules_hits_are_counted_with_their_second_and_reset() {
     let mut probe = crate::probe();
-    let before_s = u64::from(postern::edge::clock::boottime_s());
+    let before_s = i64::from(postern::edge::clock::boottime_s());
     let filter = &mut probe.filter;
     let deny = Entry::new(Scope::MX, Reason::Dnsbl, 77);
     let allow = Entry { rule: 78, ..deny };
@@ -29,7 +29,7 @@ fn a_rules_hits_are_counted_with_their_second_and_reset() {
     assert!(!probe.run(&frame("192.0.2.9"), 4).unwrap().drops);
     let hits = probe.filter.rule_hits(77).unwrap();
     assert_eq!(hits.hits, 10);
-    let after_s = u64::from(postern::edge::clock::boottime_s());
+    let after_s = i64::from(postern::edge::clock::boottime_s());
     assert!((before_s..=after_s).contains(&hits.last_s));
     assert_eq!(probe.filter.rule_hits(78).unwrap().hits, 4);
     probe.filter.reset_rule(77).unwrap();

@@ -52,11 +52,11 @@ fn rule_of(feed: &str) -> String {
 }
 
 /// The counter of a feed. Each by itself: a new one that finds no room takes none from the others.
-fn counter_of(feed: &Feed, lists: &mut Store, recycled: &mut Vec<u32>) -> u32 {
+fn counter_of(feed: &Feed, lists: &mut Store, counted_anew: &mut Vec<u32>) -> u32 {
     let rules = [rule_of(&feed.name)];
     match lists.begin().and_then(|txn| txn.slots_of(&rules)) {
         Ok((slots, anew)) => {
-            recycled.extend(anew);
+            counted_anew.extend(anew);
             slots.first().copied().unwrap_or(RULE_SLOT_OTHER)
         }
         Err(error) => {
@@ -181,10 +181,10 @@ impl Feeds {
         if let Ok(store) = &store {
             old::see_through(&settings.feeds, store, lists);
         }
-        let mut recycled = Vec::new();
+        let mut counted_anew = Vec::new();
         let mut slots = Vec::with_capacity(settings.feeds.len());
         for feed in &settings.feeds {
-            let rule = counter_of(feed, lists, &mut recycled);
+            let rule = counter_of(feed, lists, &mut counted_anew);
             slots.push(Slot::open(feed, rule, store.as_ref().ok(), now));
         }
         let store = store.unwrap_or_else(|_| FeedStore::at(settings.feeds_folder.clone()));
@@ -197,7 +197,7 @@ impl Feeds {
             publish_not_before_ms: 0,
             compare_at_ms: 0,
         };
-        (feeds, recycled)
+        (feeds, counted_anew)
     }
 
     /// The traffic that the feeds in force speak about; `None` while that is not known.

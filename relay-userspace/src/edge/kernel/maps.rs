@@ -6,16 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
-use relay_common::layout::{self, RuleHits, Settings};
+use relay_common::layout::{self, Settings};
 use relay_common::parse::Family;
-use relay_common::totals::{COUNTERS, Totals};
 use relay_common::touch;
 
 use super::AttachError;
+use super::counts::Hits;
 use super::entries::{Entries, locked};
 use super::hosts::Hosts;
 use super::load::list_of;
@@ -24,8 +24,6 @@ use super::table::{Table, is_full};
 use super::words::Words;
 use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
-/// The bytes of [`RuleHits`]: hits, observed hits, and the second of the latest.
-type Hits = [u64; 3];
 /// The bytes of [`Settings`].
 type SettingWords = [u32; 4];
 
@@ -39,8 +37,8 @@ pub(super) struct Maps {
     control: Words,
     pub(super) touched_v4: Words,
     pub(super) touched_v6: Words,
-    totals: PerCpuArray<MapData, u64>,
-    hits: PerCpuArray<MapData, Hits>,
+    pub(super) totals: PerCpuArray<MapData, u64>,
+    pub(super) hits: PerCpuArray<MapData, Hits>,
     settings: Array<MapData, SettingWords>,
     /// Until its reader has asked for it.
     pub(super) events: Option<RingBuf<MapData>>,
@@ -282,7 +280,7 @@ impl Maps {
 
     pub(super) fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
         let doing = "to change the filter's settings";
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))?;
+        let cpus = cpus(doing)?;
         let each_cpu = |per_s: u32| per_s.div_ceil(u32::try_from(cpus).unwrap_or(1).max(1));
         let limit = modes.syn.unwrap_or_default();
         let settings = Settings {
@@ -306,38 +304,11 @@ impl Maps {
         );
         Ok(())
     }
+}
 
-    pub(super) fn totals(&self) -> Result<Totals, FilterError> {
-        let mut totals = Totals::default();
-        for index in 0..COUNTERS {
-            let values =
-                self.totals.get(&index, 0).map_err(|error| kernel("to read the totals", error))?;
-            values.iter().for_each(|&count| totals.add_at(index, count));
-        }
-        Ok(totals)
-    }
-
-    pub(super) fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
-        if rule >= layout::RULES {
-            return Err(FilterError::NoSuchRule { rule });
-        }
-        let values =
-            self.hits.get(&rule, 0).map_err(|error| kernel("to read a rule's hits", error))?;
-        let of_cpus =
-            values.iter().map(|&[hits, observed, last_s]| RuleHits { hits, observed, last_s });
-        Ok(of_cpus.fold(RuleHits::default(), RuleHits::merge))
-    }
-
-    pub(super) fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        if rule >= layout::RULES {
-            return Err(FilterError::NoSuchRule { rule });
-        }
-        let doing = "to reset a rule's hits";
-        let cpus = aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))?;
-        let zeros =
-            PerCpuValues::try_from(vec![[0; 3]; cpus]).map_err(|error| kernel(doing, error))?;
-        self.hits.set(rule, zeros, 0).map_err(|error| kernel(doing, error))
-    }
+/// How many slots a value for each CPU has.
+pub(super) fn cpus(doing: &'static str) -> Result<usize, FilterError> {
+    aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))
 }
 
 pub(super) fn kernel(

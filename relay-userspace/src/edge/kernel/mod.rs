@@ -4,6 +4,7 @@
 mod attach;
 mod bpf;
 mod connection;
+mod counts;
 mod drive;
 mod drop_log;
 mod earlier;
@@ -135,7 +136,7 @@ impl KernelFilter {
         let mut pins = Pins::open(&settings.pin_dir, settings.layout)?;
         let earlier = Earlier::find(&settings.pin_dir, &pins)?;
         let places: Vec<Place> = settings.interfaces.iter().cloned().map(Place::new).collect();
-        refuse_what_cannot_be(&places, &earlier)?;
+        Place::refuse_what_cannot_be(&places, &earlier)?;
         let adopts = !earlier.standing.is_empty();
         let mut loaded = load::adopting(&mut pins, settings.sizes, settings.log_drops)?;
         let doing = "keeping an XDP program";
@@ -216,24 +217,6 @@ impl KernelFilter {
             tracing::warn!(interface, "the filter that an earlier start left there was detached");
         }
         Ok(())
-    }
-}
-
-/// Refuses before anything is loaded what could not be attached to. An interface that is not there
-/// lets nobody in, so that a missing one among others is no reason to leave those open; it is
-/// attached to when it comes. Where not one is there, something else is wrong.
-fn refuse_what_cannot_be(places: &[Place], earlier: &Earlier) -> Result<(), AttachError> {
-    let (mut any, mut missing) = (false, None);
-    for place in places {
-        if place.can_be(earlier)? {
-            any = true;
-        } else {
-            missing.get_or_insert(place.name());
-        }
-    }
-    match missing {
-        Some(name) if !any => Err(AttachError::NoInterface { interface: name.to_owned() }),
-        _ => Ok(()),
     }
 }
 
@@ -349,6 +332,14 @@ impl Filter for KernelFilter {
 
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.maps.reset_rule(rule)
+    }
+
+    fn set_counters(
+        &mut self,
+        totals: &Totals,
+        rules: &[(u32, RuleHits)],
+    ) -> Result<(), FilterError> {
+        self.maps.set_counters(totals, rules)
     }
 
     fn activate(&mut self) -> Result<(), FilterError> {

@@ -49,11 +49,32 @@ impl Place {
         &self.interface.name
     }
 
+    /// Refuses before anything is loaded what could not be attached to. An interface that is not there
+    /// lets nobody in, so that a missing one among others is no reason to leave those open; it is
+    /// attached to when it comes. Where not one is there, something else is wrong.
+    pub(super) fn refuse_what_cannot_be(
+        places: &[Self],
+        earlier: &Earlier,
+    ) -> Result<(), AttachError> {
+        let (mut any, mut missing) = (false, None);
+        for place in places {
+            if place.can_be(earlier)? {
+                any = true;
+            } else {
+                missing.get_or_insert(place.name());
+            }
+        }
+        match missing {
+            Some(name) if !any => Err(AttachError::NoInterface { interface: name.to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether an interface bears the name, or did when it was last guarded.
     ///
     /// # Errors
     /// It runs another program, or is none that could be guarded.
-    pub(super) fn can_be(&self, earlier: &Earlier) -> Result<bool, AttachError> {
+    fn can_be(&self, earlier: &Earlier) -> Result<bool, AttachError> {
         let ifindex = match find_interface(self.name()) {
             Err(AttachError::NoInterface { .. }) => return Ok(earlier.keeps_for(self.name())),
             found => found?,

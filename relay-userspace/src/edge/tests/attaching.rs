@@ -100,6 +100,13 @@ impl Filter for Wired {
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.with(|wires| wires.memory.reset_rule(rule))
     }
+    fn set_counters(
+        &mut self,
+        totals: &Totals,
+        rules: &[(u32, RuleHits)],
+    ) -> Result<(), FilterError> {
+        self.with(|wires| wires.memory.set_counters(totals, rules))
+    }
     fn activate(&mut self) -> Result<(), FilterError> {
         self.with(|wires| {
             wires.at_activation = Some(wires.memory.entries(List::Deny)?.len());

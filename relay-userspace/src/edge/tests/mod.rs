@@ -23,6 +23,7 @@ use crate::edge::state::{Edge, EdgeSettings, OpenError};
 
 mod attaching;
 mod bans;
+mod counting;
 mod enforcing;
 mod lifting;
 mod observing;
@@ -129,6 +130,13 @@ impl Filter for Probe {
     }
     fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
         self.with(|filter| filter.reset_rule(rule))
+    }
+    fn set_counters(
+        &mut self,
+        totals: &Totals,
+        rules: &[(u32, RuleHits)],
+    ) -> Result<(), FilterError> {
+        self.write(|filter| filter.set_counters(totals, rules))
     }
     fn activate(&mut self) -> Result<(), FilterError> {
         self.with(|filter| filter.activate())
