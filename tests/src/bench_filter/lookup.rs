@@ -29,6 +29,9 @@ const ALLOWED: usize = 1_000;
 /// The kernel's own maps by themselves, without scope, expiry and rule: how dear memory is here.
 const HASH_HIT: &str = "a plain hash of the hosts: hit";
 const TRIE_MISS: &str = "a plain LPM trie of all: miss";
+/// The least that any list of the hosts costs: one load from as much memory as their lines take
+/// here, 4 bytes or 8 a host.
+const BARE: &str = "bare: one load from as large a table";
 /// What is measured of sources that come again stands above this.
 const EMPTY_AGAIN: &str = "empty lists, sources that come again";
 /// Entries of a list that costs nothing but the way to find that out.
@@ -90,6 +93,11 @@ fn of_family(family: Family, peers: &mut Peers) -> Result<Table> {
     let (feeds, rows) = (feeds.program()?, rows.program()?);
     let plain_hash = Program::looking_up(Plain::Hash, family, &list.host_entries())?;
     let plain_trie = Program::looking_up(Plain::Trie, family, &list.entries())?;
+    let words = match family {
+        Family::V4 => 4 << 20 >> 3,
+        Family::V6 => 8 << 20 >> 3,
+    };
+    let bare = Program::of_one_load(family, Some(words))?;
     let xdp_filter =
         peers.attempt(Peer::XdpFilter, || Ok((XdpFilter::alone(&[])?, XdpFilter::alone(&hosts)?)));
     let mut floor = vec![
@@ -118,6 +126,7 @@ fn of_family(family: Family, peers: &mut Peers) -> Result<Table> {
         Case::new("rows: denied by a prefix", &rows, &drives.prefix, true),
     ];
     cases.extend([
+        Case::new(BARE, &bare, &drives.host, true),
         Case::new(HASH_HIT, &plain_hash, &drives.host, true),
         Case::new(TRIE_MISS, &plain_trie, &drives.honest, false),
     ]);

@@ -11,10 +11,12 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use relay_common::parse::Family;
+
 use super::bpf::{self, Attr, Command, OneAttr};
 use super::instructions::{
     self, EXIT, LOAD_U32, LOAD_U64, R0, R1, R2, R3, R4, R5, STORE_U32, STORE_U64, TAIL_CALL, copy,
-    instruction, map, set,
+    instruction, map, set, source_at,
 };
 use super::probe::Outcome;
 
@@ -24,9 +26,8 @@ const MAP_TYPE_PROGRAMS: u32 = 3;
 const XDP_HAS_FRAGS: u32 = 1 << 5;
 const ATTACH_TYPE_XDP: u32 = 37;
 
-/// Where a source stands in a frame without VLAN tags.
-const SOURCE_V4_AT: i16 = 14 + 12;
-const SOURCE_V6_AT: i16 = 14 + 8;
+const SOURCE_V4_AT: i16 = source_at(Family::V4);
+const SOURCE_V6_AT: i16 = source_at(Family::V6);
 /// The shortest frame that has the source of either family, whole.
 const FRAME_MIN: usize = SOURCE_V6_AT as usize + 16;
 /// Bytes before all sources, for the number of the next one.
@@ -161,8 +162,13 @@ fn source_list(sources: &[IpAddr]) -> io::Result<OwnedFd> {
     }
     // Values of arrays are rounded up to eight bytes.
     list.resize(list.len().next_multiple_of(8), 0);
-    let map = create_map(MAP_TYPE_ARRAY, list.len() as u32, 1)?;
-    update(map.as_fd(), list.as_mut_ptr())?;
+    one_value(&mut list)
+}
+
+/// An array of one value, whose bytes are a multiple of eight.
+pub(super) fn one_value(value: &mut [u8]) -> io::Result<OwnedFd> {
+    let map = create_map(MAP_TYPE_ARRAY, value.len() as u32, 1)?;
+    update(map.as_fd(), value.as_mut_ptr())?;
     Ok(map)
 }
 

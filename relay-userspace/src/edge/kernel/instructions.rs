@@ -2,6 +2,8 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use relay_common::parse::Family;
+
 pub(super) type Register = u8;
 pub(super) const R0: Register = 0;
 pub(super) const R1: Register = 1;
@@ -46,6 +48,14 @@ pub(super) const fn copy(to: Register, from: Register) -> u64 {
 /// descriptor.
 pub(super) const fn map(to: Register, map: i32, source: u8) -> u64 {
     instruction(0x18, to, source, 0, map)
+}
+
+/// Where a source stands in a frame without VLAN tags.
+pub(super) const fn source_at(family: Family) -> i16 {
+    match family {
+        Family::V4 => 14 + 12,
+        Family::V6 => 14 + 8,
+    }
 }
 
 /// The descriptor that a call of bpf(2) has returned.

@@ -2,6 +2,7 @@
 //! while no process holds them. The only code that knows aya.
 
 mod attach;
+mod bare;
 mod bpf;
 mod connection;
 mod counts;

@@ -13,14 +13,13 @@ use super::bpf::{self, Attr, Command};
 use super::drive::Program;
 use super::instructions::{
     self, ADD, EXIT, LOAD_U32, LOAD_U64, LOOKUP, R0, R1, R2, R3, R4, R10, STORE_U32, STORE_U64,
-    copy, instruction, map, set,
+    copy, instruction, map, set, source_at,
 };
 use super::table::Table;
 
 const MAP_TYPE_HASH: u32 = 1;
 const MAP_TYPE_LPM: u32 = 11;
 const NO_PREALLOC: u32 = 1;
-const ETHERNET: i16 = 14;
 
 /// The map that is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,10 +80,7 @@ impl Program {
 }
 
 fn code(plain: Plain, family: Family, entries: i32) -> Vec<u64> {
-    let source_at = match family {
-        Family::V4 => ETHERNET + 12,
-        Family::V6 => ETHERNET + 8,
-    };
+    let source_at = source_at(family);
     let mut key = Vec::new();
     match (plain, family) {
         (_, Family::V4) => key.extend([
