@@ -166,21 +166,39 @@ impl Place {
         }
     }
 
+    /// All slots are looked at, whichever holds the host: a branch that depends on which is foreseen
+    /// wrongly by the processor, which finds out only when the line has come from memory, and throws
+    /// away all that it did in the meantime. (Of IPv6 slots the compiler makes branches anyway.)
     #[inline(always)]
     fn find_v4(&self, word: &impl Fn(usize) -> u64) -> Found {
         let (mut found, mut at) = (0, 1);
-        // Returns at the first match: the verifier would follow each word in two ways for each
-        // before it.
-        while at < LINE_WORDS && found == 0 {
-            found = slots_with(self.rest, word(at));
+        while at < LINE_WORDS {
+            found |= slots_with(self.rest, word(at));
             at += 1;
         }
         if found == 0 || self.rest == 0 {
             return Found::No;
         }
         match shared(word(0)) {
-            0 => Found::Beside { word: at - 1, shift: lowest_slot(found) },
+            0 => self.beside(word),
             meaning => Found::Meaning(meaning),
+        }
+    }
+
+    /// Where the meaning of a host stands that is in the line.
+    #[inline(always)]
+    fn beside(&self, word: &impl Fn(usize) -> u64) -> Found {
+        let (mut found, mut at) = (0, 1);
+        // Ends at the first match: the verifier would follow each word in two ways for each before
+        // it.
+        while at < LINE_WORDS && found == 0 {
+            found = slots_with(self.rest, word(at));
+            at += 1;
+        }
+        match found {
+            // It was removed a moment ago.
+            0 => Found::No,
+            found => Found::Beside { word: at - 1, shift: lowest_slot(found) },
         }
     }
 

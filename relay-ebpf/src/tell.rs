@@ -17,8 +17,6 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENT_BYTES, 0);
 #[map]
 static TOLD: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
-const NS_PER_S: u64 = 1_000_000_000;
-
 /// Tells of a packet that an entry has dropped or would drop.
 #[inline(always)]
 pub(crate) fn decided(packet: &Packet, verdict: &Verdict) {
@@ -39,11 +37,11 @@ pub(crate) fn limited(packet: &Packet, observed: bool) {
 
 #[inline(always)]
 fn tell(packet: &Packet, fate: Fate, rule: u32, reason: u8, prefix_len: u8) {
-    let at_ns = clock::boot_ns();
-    if !within_budget(at_ns / NS_PER_S) {
+    if !within_budget(clock::boot_s().into()) {
         count::packet(Counter::EventLeftOut);
         return;
     }
+    let at_ns = clock::boot_ns();
     let (source, port) = (packet.source, packet.port);
     let event = Event { at_ns, source, port, fate, rule, reason, prefix_len };
     match EVENTS.reserve::<[u64; Event::WORDS]>(0) {

@@ -215,7 +215,8 @@ fn sizes(config: &Config) -> MapSizes {
     }
 }
 
-fn modes(filter: &config::Filter) -> Modes {
+/// What the configuration switches in the filter.
+pub fn modes(filter: &config::Filter) -> Modes {
     Modes {
         observes: filter.observe,
         syn: filter.syn_limit,

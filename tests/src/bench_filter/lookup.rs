@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use postern::config;
 use postern::edge::filter::{Filter, MapSizes};
 use postern::edge::kernel::{Answer, Drive, Plain, Probe, Program};
+use postern::edge::serve::modes;
 use relay_common::entry::{Entry, List, Reason, Scope};
 use relay_common::parse::Family;
 
@@ -176,6 +178,8 @@ fn loaded(place: Place, list: &DenyList, allowed: &[IpAddr]) -> Result<Probe> {
     }
     let mut probe = Probe::load(sizes)?;
     let filter = &mut probe.filter;
+    // As by default: drops are told, within a budget.
+    filter.set_modes(&modes(&config::embedded().filter))?;
     let allow = Entry::new(Scope::MX, Reason::Manual, 2);
     let allowed: Vec<_> = allowed.iter().map(|&source| (sources::host(source), allow)).collect();
     filter.put_all(List::Allow, &allowed)?;

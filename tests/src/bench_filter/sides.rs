@@ -12,8 +12,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use postern::config;
 use postern::edge::filter::{Filter, MapSizes};
 use postern::edge::kernel::{Answer, KernelFilter, KernelSettings, Program};
+use postern::edge::serve::modes;
 use relay_common::entry::{List, Scope};
 use relay_common::parse::Family;
 
@@ -178,7 +180,7 @@ fn add_peers(
     })
 }
 
-/// Our filter on eth0 of a namespace, with this list as its feeds.
+/// Our filter on eth0 of a namespace, with this list as its feeds and all else as by default.
 pub(super) fn filter(ns: &Netns, pin_dir: &Path, list: &DenyList) -> Result<KernelFilter> {
     let sizes = MapSizes { feeds_deny: u32::try_from(MILLION)?, ..MapSizes::default() };
     let pin_dir = pin_dir.to_owned();
@@ -186,6 +188,7 @@ pub(super) fn filter(ns: &Netns, pin_dir: &Path, list: &DenyList) -> Result<Kern
     let mut filter = ns.enter(|| KernelFilter::open(&settings))??;
     filter.feed_fill(List::Deny, &list.entries())?;
     filter.feed_flip(Scope::MX)?;
+    filter.set_modes(&modes(&config::embedded().filter))?;
     ns.enter(|| filter.activate())??;
     Ok(filter)
 }
