@@ -18,7 +18,7 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  refused or failed; the reason is on standard error
   2  the command line is wrong
-  3  not found, or nothing to do
+  3  what was named is not there
   4  a daemon is not reachable
   5  no permission to use the control socket";
 

@@ -121,6 +121,7 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
         (health.drift, "differences between lists and filter repaired"),
         (health.clock_steps, "times the clock was set"),
         (health.reattached, "times the filter was attached again"),
+        (health.pins_made_anew, "pins of the filter were gone and made anew"),
         (health.bans_capped, "bans refused by a cap"),
         (health.bans_protected, "bans refused by a guardrail"),
         (health.list_full, "times a list was full"),

@@ -221,6 +221,9 @@ pub struct Health {
     /// Times that the filter had lost its interface and was attached again.
     #[serde(default)]
     pub reattached: u64,
+    /// Pins of the filter that somebody had removed.
+    #[serde(default)]
+    pub pins_made_anew: u64,
     /// Times that the kernel told of a change at some interface, and the guarded ones were looked at.
     #[serde(default)]
     pub links_told: u64,

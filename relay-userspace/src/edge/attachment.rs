@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::clock::Now;
-use super::filter::{Attachment, Filter, State};
+use super::filter::{Attachment, Filter, FilterError, State};
 use super::links::LinkNews;
 use super::state::Edge;
 
@@ -20,6 +20,8 @@ pub(super) struct Watch {
     next_ms: u64,
     seen: Vec<Attachment>,
     failures: Vec<String>,
+    /// Why pins that are gone could not be made anew.
+    unpinned: Option<String>,
     news: Arc<LinkNews>,
     /// Looks that news called for.
     told: u64,
@@ -62,7 +64,28 @@ impl<F: Filter> Edge<F> {
             self.health.last_failure = Some(error.clone());
         }
         self.attachment.failures = failures;
+        self.note_pins(kept.pins);
         self.tell_attachments();
+    }
+
+    fn note_pins(&mut self, pins: Result<usize, FilterError>) {
+        let failure = match pins {
+            Ok(missing) => {
+                if missing > 0 {
+                    self.health.pins_made_anew += missing as u64;
+                    tracing::warn!(missing, "somebody removed pins of the filter; made anew");
+                }
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(error) = &failure
+            && self.attachment.unpinned != failure
+        {
+            tracing::error!(error, "pins of the filter are gone: it would end with the edge");
+            self.health.last_failure = Some(error.clone());
+        }
+        self.attachment.unpinned = failure;
     }
 
     /// Logs what is new about the interfaces.

@@ -140,12 +140,20 @@ pub trait Filter: Send {
 }
 
 /// What a look after the interfaces came to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kept {
     /// Interfaces, by the names of the configuration, that had to be attached to again.
     pub again: Vec<String>,
     /// Why others could not be.
     pub failures: Vec<FilterError>,
+    /// How many pins, without which the filter ends with this process, were missing and made anew.
+    pub pins: Result<usize, FilterError>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { again: Vec::new(), failures: Vec::new(), pins: Ok(0) }
+    }
 }
 
 /// Room for entries in each trie. There is one for each list and family.

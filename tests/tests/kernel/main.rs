@@ -12,6 +12,7 @@ mod links;
 mod lists;
 mod maps;
 mod oracle;
+mod pins;
 mod wire;
 
 use postern::edge::filter::MapSizes;

@@ -1,8 +1,11 @@
 //! The bpf(2) system call itself, for what aya has no way to say: links of its own making, batches,
 //! and tables of which only the bytes of keys and values matter.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Commands, by their numbers in `enum bpf_cmd`.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +68,40 @@ pub(super) unsafe fn call<A: Attr>(command: Command, attr: &mut A) -> io::Result
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+/// What the commands about a pin take.
+#[repr(C)]
+struct PathAttr {
+    pathname: u64,
+    fd: u32,
+    file_flags: u32,
+}
+
+// SAFETY: integers without padding between or behind them.
+unsafe impl Attr for PathAttr {}
+
+/// Keeps a map, program or link under a path of a BPF file system.
+///
+/// # Errors
+/// EEXIST where something is; the kernel's own otherwise.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    at_path(Command::ObjPin, number(object), path).map(drop)
+}
+
+/// Opens what is pinned under a path; returns the descriptor's number.
+///
+/// # Errors
+/// ENOENT where nothing is; the kernel's own otherwise.
+pub(super) fn pinned(path: &Path) -> io::Result<i32> {
+    at_path(Command::ObjGet, 0, path)
+}
+
+fn at_path(command: Command, fd: u32, path: &Path) -> io::Result<i32> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd, file_flags: 0 };
+    // SAFETY: the path ends with a zero, and outlives the call.
+    unsafe { call(command, &mut attr) }
 }
 
 /// A descriptor as `union bpf_attr` has it.

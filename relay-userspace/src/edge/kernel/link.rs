@@ -4,10 +4,8 @@
 //! cannot be pinned and outlives the process that made it. Asking the kernel directly leaves one
 //! way to be attached, and the kernel's own errno when it cannot be.
 
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::bpf::{self, Attr, Command};
@@ -50,9 +48,7 @@ impl Link {
 
     /// Opens a pinned link; `None` where nothing is pinned.
     pub(super) fn from_pin(path: &Path) -> io::Result<Option<Self>> {
-        let path = c_path(path)?;
-        let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd: 0, file_flags: 0 };
-        match call(Command::ObjGet, &mut attr) {
+        match bpf::pinned(path) {
             // SAFETY: the kernel has just made this descriptor for us.
             Ok(fd) => Ok(Some(Self { fd: unsafe { OwnedFd::from_raw_fd(fd) } })),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -62,10 +58,7 @@ impl Link {
 
     /// Keeps the link under a path of a BPF file system.
     pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
-        let path = c_path(path)?;
-        let fd = bpf::number(self.fd.as_fd());
-        let mut attr = PathAttr { pathname: path.as_ptr() as u64, fd, file_flags: 0 };
-        call(Command::ObjPin, &mut attr).map(drop)
+        bpf::pin(self.fd.as_fd(), path)
     }
 
     /// Puts another program in place of the link's, between one packet and the next.
@@ -107,13 +100,6 @@ impl Link {
 }
 
 #[repr(C)]
-struct PathAttr {
-    pathname: u64,
-    fd: u32,
-    file_flags: u32,
-}
-
-#[repr(C)]
 struct InfoAttr {
     fd: u32,
     info_len: u32,
@@ -121,8 +107,6 @@ struct InfoAttr {
 }
 
 // SAFETY: integers without padding between or behind them.
-unsafe impl Attr for PathAttr {}
-// SAFETY: as above.
 unsafe impl Attr for InfoAttr {}
 
 /// Asks for something whose addresses, if any, stand in for the length of the call.
@@ -130,8 +114,4 @@ fn call<A: Attr>(command: Command, attr: &mut A) -> io::Result<i32> {
     // SAFETY: the memory that `attr` points to outlives the call in each caller, and is as long
     // as the kernel reads or `attr` says.
     unsafe { bpf::call(command, attr) }
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)
 }

@@ -1,7 +1,7 @@
 //! From the object file to maps and a program in the kernel, with the pinned maps where they fit.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, MapError};
@@ -33,15 +33,14 @@ const NO_ROOM: MapSizes = MapSizes { allow: 1, deny: 1, feeds_allow: 1, feeds_de
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) maps: Maps,
+    /// All maps by their names.
+    pub(super) descriptors: Vec<(&'static str, OwnedFd)>,
     pub(super) program_id: u32,
 }
 
 /// Loads with maps of its own.
 pub(super) fn fresh(sizes: MapSizes, log_drops: bool) -> Result<Loaded, AttachError> {
-    let mut ebpf = object(sizes, &[], log_drops)?;
-    let maps = Maps::take(&mut ebpf, sizes)?;
-    let program_id = verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, maps, program_id })
+    taken(object(sizes, &[], log_drops)?, sizes)
 }
 
 /// Loads with the pinned maps where they are exactly what the object wants, and stages the others.
@@ -72,11 +71,17 @@ pub(super) fn adopting(
         unfit.extend::<Vec<_>>(lists);
     }
     let adopted: Vec<_> = fit.into_iter().map(|name| (name, pins.map(name))).collect();
-    let mut ebpf = object(sizes, &adopted, log_drops)?;
+    let ebpf = object(sizes, &adopted, log_drops)?;
     pins.stage(&ebpf, unfit)?;
+    taken(ebpf, sizes)
+}
+
+fn taken(mut ebpf: Ebpf, sizes: MapSizes) -> Result<Loaded, AttachError> {
+    let descriptors = layout::maps().map(|name| Ok((name, descriptor(&ebpf, name)?)));
+    let descriptors = descriptors.collect::<Result<_, AttachError>>()?;
     let maps = Maps::take(&mut ebpf, sizes)?;
     let program_id = verify(&mut ebpf)?;
-    Ok(Loaded { ebpf, maps, program_id })
+    Ok(Loaded { ebpf, maps, descriptors, program_id })
 }
 
 /// The maps that together say who is denied: a packet must never see some of one set and some of
@@ -217,7 +222,16 @@ fn compare(
     Ok(if is.max_entries() == room { Pinned::Same } else { Pinned::Resized(found) })
 }
 
-pub(super) fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
+/// A map's descriptor, for its own use.
+pub(super) fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, AttachError> {
+    data(ebpf, name)
+        .fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| AttachError::load("opening a map", error))
+}
+
+fn data<'a>(ebpf: &'a Ebpf, name: &str) -> &'a MapData {
     match ebpf.map(name) {
         Some(
             Map::LpmTrie(data)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use aya::Ebpf;
@@ -18,7 +18,7 @@ use super::AttachError;
 use super::counts::Hits;
 use super::entries::{Entries, locked};
 use super::hosts::Hosts;
-use super::load::list_of;
+use super::load::{descriptor, list_of};
 use super::meanings::Meanings;
 use super::table::{Table, is_full};
 use super::words::Words;
@@ -324,12 +324,4 @@ fn take<M: TryFrom<Map, Error = MapError>>(
 ) -> Result<M, AttachError> {
     let map = ebpf.take_map(name).expect("the object is built with every map of the layout");
     M::try_from(map).map_err(|error| AttachError::load("opening a map", error))
-}
-
-fn descriptor(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, AttachError> {
-    let data = super::load::data(ebpf, name);
-    data.fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| AttachError::load("opening a map", error))
 }

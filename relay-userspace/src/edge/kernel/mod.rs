@@ -117,6 +117,8 @@ pub struct KernelFilter {
 struct Site {
     places: Vec<Place>,
     program: OwnedFd,
+    /// All maps by their names, to be pinned anew.
+    maps: Vec<(&'static str, OwnedFd)>,
     pins: Pins,
     /// What earlier processes left, until it is taken over.
     earlier: Option<Earlier>,
@@ -148,7 +150,8 @@ impl KernelFilter {
             .try_clone_to_owned()
             .map_err(|error| AttachError::load(doing, error))?;
         let (earlier, namespace) = (Some(earlier), attach::namespace());
-        let site = Site { places, program, pins, earlier, adopts, namespace };
+        let descriptors = loaded.descriptors;
+        let site = Site { places, program, maps: descriptors, pins, earlier, adopts, namespace };
         let (maps, program_id) = (loaded.maps, loaded.program_id);
         Ok(Self { maps, program_id, site: Some(site), links })
     }
@@ -349,20 +352,21 @@ impl Filter for KernelFilter {
 
     fn keep_attached(&mut self) -> Kept {
         let mut kept = Kept::default();
-        let Some(Site { places, program, pins, earlier: None, .. }) = &mut self.site else {
+        let Some(Site { places, program, maps, pins, earlier: None, .. }) = &mut self.site else {
             return kept;
         };
         let id = self.program_id;
         if let Err(error) = Place::follow_names(places, id, pins) {
             kept.failures.push(not_attached(error));
         }
-        for place in places {
+        for place in places.iter_mut() {
             match place.keep(program, id, pins) {
                 Ok(true) => kept.again.push(place.name().to_owned()),
                 Ok(false) => {}
                 Err(error) => kept.failures.push(not_attached(error)),
             }
         }
+        kept.pins = Place::pin_anew(places, maps, pins).map_err(not_attached);
         kept
     }
 

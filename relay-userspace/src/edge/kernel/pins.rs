@@ -3,7 +3,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
@@ -12,8 +13,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use relay_common::layout;
 
-use super::AttachError;
 use super::link::Link;
+use super::{AttachError, bpf};
 
 const SYSTEM_MOUNT: &str = "/sys/fs/bpf";
 /// What the file name of a link begins with. (Layout version 1 called its only one just so.)
@@ -27,7 +28,7 @@ pub(super) struct Pins {
     dir: PathBuf,
     /// Maps that are pinned beside the ones in force, to take their places.
     staged: Vec<&'static str>,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl Drop for Pins {
@@ -49,7 +50,7 @@ impl Pins {
         let at_dir = |source| AttachError::Bpffs { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at_dir)?;
         let lock = lock(&dir)?;
-        let pins = Self { dir, staged: Vec::new(), _lock: lock };
+        let pins = Self { dir, staged: Vec::new(), lock };
         pins.discard_staged()?;
         Ok(pins)
     }
@@ -110,6 +111,45 @@ impl Pins {
             fs::rename(self.dir.join(staged(name)), &path)
                 .map_err(|source| AttachError::Bpffs { path, source })?;
         }
+        Ok(())
+    }
+
+    /// Pins anew what somebody has removed, with the folder, and takes this process's lock of it. How
+    /// many pins were missing.
+    ///
+    /// # Errors
+    /// Another process owns the folder by now, or the kernel refuses; a later call goes on.
+    pub(super) fn restore(
+        &mut self,
+        maps: &[(&'static str, OwnedFd)],
+    ) -> Result<usize, AttachError> {
+        let is_missing = |name: &str| !self.map(name).exists();
+        let mut missing: Vec<_> = maps.iter().filter(|(name, _)| is_missing(name)).collect();
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        self.own_the_folder()?;
+        // As in `commit`: without it, lists half pinned are not adopted.
+        missing.sort_by_key(|(name, _)| *name == layout::CONTROL);
+        for (name, map) in &missing {
+            let path = self.map(name);
+            bpf::pin(map.as_fd(), &path).map_err(|source| AttachError::Bpffs { path, source })?;
+        }
+        Ok(missing.len())
+    }
+
+    /// Makes the folder where it is gone. Another of the same path is nobody's, or another's.
+    fn own_the_folder(&mut self) -> Result<(), AttachError> {
+        let at_dir = |source| AttachError::Bpffs { path: self.dir.clone(), source };
+        let locked = self.lock.metadata().map_err(at_dir)?;
+        let is_locked =
+            |found: &fs::Metadata| (found.dev(), found.ino()) == (locked.dev(), locked.ino());
+        if fs::metadata(&self.dir).is_ok_and(|found| is_locked(&found)) {
+            return Ok(());
+        }
+        ensure_bpffs(self.dir.parent().unwrap_or(&self.dir))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(at_dir)?;
+        self.lock = lock(&self.dir)?;
         Ok(())
     }
 

@@ -162,6 +162,21 @@ impl Place {
         Ok(Some(pins.link(self.name())))
     }
 
+    /// Pins what somebody has removed, maps and links: without pins, all ends with this process. How
+    /// many were missing.
+    pub(super) fn pin_anew(
+        places: &[Self],
+        maps: &[(&'static str, OwnedFd)],
+        pins: &mut Pins,
+    ) -> Result<usize, AttachError> {
+        let mut missing = pins.restore(maps)?;
+        for place in places {
+            let is_missing = place.held.is_some() && !pins.link(place.name()).exists();
+            missing += usize::from(is_missing && place.pin(pins)?.is_some());
+        }
+        Ok(missing)
+    }
+
     /// Undoes [`attach_new`](Self::attach_new).
     pub(super) fn let_go(&mut self) {
         if let Some(Held { link, .. }) = self.held.take() {

@@ -169,11 +169,15 @@ fn what_a_look_finds_is_counted_and_a_failure_shows_until_it_is_over() {
         edge.tick();
         edge.status().unwrap()
     };
-    let status = look(State::Lost, Kept { again: Vec::new(), failures: vec![refusal()] });
+    let status = look(State::Lost, Kept { failures: vec![refusal()], ..Kept::default() });
     assert_eq!((status.mode.as_str(), status.interfaces[0].state.as_str()), ("detached", "lost"));
     assert!(status.health.last_failure.unwrap().contains("another program"));
-    let status = look(State::Up, Kept { again: vec!["eth0".into()], failures: Vec::new() });
+    let status = look(State::Up, Kept { again: vec!["eth0".into()], ..Kept::default() });
     assert_eq!((status.mode.as_str(), status.health.reattached), ("native", 1));
+    let status = look(State::Up, Kept { pins: Ok(3), ..Kept::default() });
+    assert_eq!(status.health.pins_made_anew, 3);
+    let status = look(State::Up, Kept { pins: Err(refusal()), ..Kept::default() });
+    assert!(status.health.last_failure.unwrap().contains("another program"));
     let status = look(State::Missing, Kept::default());
     assert!(!status.interfaces[0].is_guarded());
 }

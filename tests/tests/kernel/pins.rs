@@ -1,0 +1,62 @@
+//! Pins that somebody removes under a running edge.
+
+use std::fs;
+use std::path::Path;
+
+use nix::fcntl::{Flock, FlockArg};
+use postern::edge::filter::Filter;
+use postern::edge::kernel::{AttachError, KernelFilter};
+use relay_common::layout::{self, LAYOUT_VERSION};
+
+use crate::wire::{Wire, shut_out};
+
+#[test]
+fn pins_that_somebody_removes_are_made_anew() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    let dir = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    let pinned = |dir: &Path| fs::read_dir(dir).map_or(0, Iterator::count);
+    let all = pinned(&dir);
+    let some = [layout::CONTROL, layout::TOTALS, "link_eth0"].map(|name| dir.join(name));
+    let renewed = |filter: &mut KernelFilter| {
+        wire.gateway.enter(|| filter.keep_attached()).unwrap().pins.unwrap()
+    };
+    assert_eq!(renewed(&mut filter), 0);
+    // Some of them, and then all, with the folder.
+    some.iter().for_each(|pin| fs::remove_file(pin).unwrap());
+    assert_eq!(renewed(&mut filter), some.len());
+    fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(renewed(&mut filter), all);
+    assert_eq!((pinned(&dir), renewed(&mut filter)), (all, 0));
+    // Nobody else may take it over meanwhile, and the next one does without a gap.
+    let other = wire.gateway.enter(|| KernelFilter::open(&wire.settings())).unwrap();
+    assert!(matches!(other, Err(AttachError::InUse { .. })), "{other:?}");
+    drop(filter);
+    assert!(!wire.connects("10.7.0.1:25"), "the new pins hold it");
+    let next = wire.open();
+    assert!(next.adopts());
+    next.detach().unwrap();
+}
+
+#[test]
+fn pins_that_cannot_be_made_anew_are_told_and_tried_again() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    let dir = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    fs::remove_dir_all(&dir).unwrap();
+    let other = wire.gateway.enter(|| KernelFilter::open(&wire.settings())).unwrap();
+    // The interface is taken, so this one cannot come up; but it has the folder.
+    let other = other.map(|_| ()).unwrap_err();
+    assert!(matches!(other, AttachError::Occupied { .. }), "{other}");
+    fs::create_dir_all(&dir).unwrap();
+    let lock = fs::File::open(&dir).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+    assert!(kept.pins.unwrap_err().to_string().contains("another"), "whose they are");
+    drop(lock);
+    let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+    assert!(kept.pins.unwrap() > 0);
+    filter.detach().unwrap();
+}
