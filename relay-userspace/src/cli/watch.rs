@@ -114,23 +114,21 @@ fn edge_status(edge: &EdgeStatus, facts: &mut Facts) {
     }
     say("bans", counted(edge.live_bans, "in force", "in force"));
     let health = &edge.health;
-    let mut ill = Vec::new();
-    for (count, what) in [
-        (health.pending, "writes to the filter are still to be made"),
-        (health.write_failures, "writes to the filter failed"),
-        (health.drift, "differences between lists and filter repaired"),
-        (health.clock_steps, "times the clock was set"),
-        (health.reattached, "times the filter was attached again"),
-        (health.pins_made_anew, "pins of the filter were gone and made anew"),
-        (health.bans_capped, "bans refused by a cap"),
-        (health.bans_protected, "bans refused by a guardrail"),
-        (health.list_full, "times a list was full"),
-        (health.bans_evicted, "bans ended early to make room"),
-    ] {
-        if count > 0 {
-            ill.push(format!("{count} {what}"));
-        }
-    }
+    let troubles = [
+        (health.pending, "write", "writes", " to the filter still to be made"),
+        (health.write_failures, "write", "writes", " to the filter failed"),
+        (health.drift, "difference", "differences", " between lists and filter repaired"),
+        (health.clock_steps, "time", "times", " the clock was set"),
+        (health.reattached, "time", "times", " the filter was attached again"),
+        (health.pins_made_anew, "pin", "pins", " of the filter removed by somebody and made anew"),
+        (health.bans_capped, "ban", "bans", " refused by a cap"),
+        (health.bans_protected, "ban", "bans", " refused by a guardrail"),
+        (health.list_full, "time", "times", " a list was full"),
+        (health.bans_evicted, "ban", "bans", " ended early to make room"),
+    ];
+    let troubles = troubles.into_iter().filter(|(count, ..)| *count > 0);
+    let mut ill: Vec<String> =
+        troubles.map(|(count, one, many, what)| counted(count, one, many) + what).collect();
     ill.extend(edge.interfaces.iter().filter_map(interface_ill));
     if let Some(why) = &edge.links_unheard {
         ill.push(format!("changes of interfaces are found every two seconds only: {why}"));
