@@ -197,10 +197,13 @@ fn counts_by_rule(make: Make<'_>) {
     let last = layout::RULES - 1;
     for rule in [0, last] {
         assert_eq!(filter.rule_hits(rule).expect("hits"), RuleHits::default());
-        filter.reset_rule(rule).expect("reset");
+        filter.set_rule(rule, RuleHits::default()).expect("set");
     }
     assert!(matches!(filter.rule_hits(last + 1), Err(FilterError::NoSuchRule { .. })));
-    assert!(matches!(filter.reset_rule(last + 1), Err(FilterError::NoSuchRule { .. })));
+    assert!(matches!(
+        filter.set_rule(last + 1, RuleHits::default()),
+        Err(FilterError::NoSuchRule { .. })
+    ));
     assert_eq!(filter.totals().expect("totals").seen(), 0);
 }
 
@@ -213,14 +216,14 @@ fn counts_on_from_what_it_is_given(make: Make<'_>) {
     let last = layout::RULES - 1;
     let before_boot = RuleHits { hits: 7, observed: u64::MAX, last_s: -9 };
     let after = RuleHits { hits: 0, observed: 3, last_s: 40 };
-    filter.set_counters(&totals, &[(1, before_boot), (last, after)]).expect("set");
+    filter.set_totals(&totals).expect("set");
+    filter.set_rule(1, before_boot).expect("set");
+    filter.set_rule(last, after).expect("set");
     assert_eq!(filter.totals().expect("totals"), totals);
     assert_eq!(filter.rule_hits(1).expect("hits"), before_boot);
     assert_eq!(filter.rule_hits(last).expect("hits"), after);
     assert_eq!(filter.rule_hits(2).expect("hits"), RuleHits::default());
     assert_eq!(before_boot.merge(RuleHits::default()).last_s, -9);
-    let none = filter.set_counters(&totals, &[(last + 1, after)]);
-    assert!(matches!(none, Err(FilterError::NoSuchRule { .. })));
-    filter.reset_rule(1).expect("reset");
+    filter.set_rule(1, RuleHits::default()).expect("set");
     assert_eq!(filter.rule_hits(1).expect("hits"), RuleHits::default());
 }

@@ -3,17 +3,20 @@
 //! The filter counts, and what stands in it holds. A copy is kept with the lists every few minutes
 //! and when the edge ends, and a filter that has counted nothing yet goes on from there: after it
 //! was taken off, after a reboot, or under a new layout of the maps. A kill leaves the filter, and
-//! so needs no copy.
+//! so needs no copy; where another process ends such a filter, it makes the copy
+//! ([`super::left_behind`]).
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use relay_common::layout::RuleHits;
 use relay_common::totals::{Counter, Totals};
 use rusqlite::params;
 
 use super::changes::Txn;
-use super::clock::Now;
+use super::clock::{self, Now};
 use super::filter::{Filter, FilterError};
+use super::kernel::Counters;
 use super::state::Edge;
 use super::store::{Store, StoreError, seconds, unsigned};
 use crate::control::api::Problem;
@@ -85,30 +88,78 @@ impl Txn<'_> {
     }
 }
 
+/// Makes the copy. Where a rule has counted nothing since the last one, that has the time of its last
+/// hit right: the filter's own is in seconds since boot, and the clock may have been set since.
+fn keep(
+    store: &mut Store,
+    totals: Totals,
+    hits_of: impl Fn(u32) -> Result<RuleHits, FilterError>,
+    now: Now,
+) -> Result<(), Problem> {
+    let kept = store.kept_totals()?;
+    let of_totals = Counter::all().map(|counter| (counter.to_string(), totals.get(counter)));
+    let is_new = |name: &String, packets| kept.get(name).copied().unwrap_or_default() != packets;
+    let of_totals: Vec<_> = of_totals.filter(|(name, packets)| is_new(name, *packets)).collect();
+    let mut of_rules = Vec::new();
+    for (slot, kept) in store.kept_rules()? {
+        let counted = KeptHits::of(hits_of(slot)?, now);
+        if (counted.hits, counted.observed) != (kept.hits, kept.observed) {
+            of_rules.push((slot, counted));
+        }
+    }
+    if of_totals.is_empty() && of_rules.is_empty() {
+        return Ok(());
+    }
+    let txn = store.begin()?;
+    for (counter, packets) in of_totals {
+        txn.keep_total(&counter, packets)?;
+    }
+    for (slot, counted) in of_rules {
+        txn.keep_rule(slot, counted)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+/// Keeps what a filter has counted that was left behind, and is ended without an edge.
+///
+/// # Errors
+/// The lists in `database` or the filter's counters cannot be read or written.
+pub(super) fn keep_of_left(counters: &Counters, database: &Path) -> anyhow::Result<()> {
+    let mut store = Store::open(database)?;
+    let kept = counters.totals().map_err(Problem::from).and_then(|totals| {
+        keep(&mut store, totals, |rule| counters.rule_hits(rule), clock::system())
+    });
+    kept.map_err(|problem| anyhow::anyhow!(problem.message))
+}
+
 impl<F: Filter> Edge<F> {
-    /// Has a filter that has counted nothing yet go on from what was kept.
+    /// Has counters that have counted nothing yet go on from what was kept, each by itself.
     pub(super) fn restore_counters(&mut self, now: Now) {
         if let Err(problem) = self.try_restore_counters(now) {
-            tracing::error!(error = problem.message, "the counters begin anew");
+            tracing::error!(error = problem.message, "counters begin anew");
             self.health.last_failure = Some(problem.message);
         }
     }
 
     fn try_restore_counters(&mut self, now: Now) -> Result<(), Problem> {
-        if self.filter.totals()? != Totals::default() {
-            return Ok(());
+        let mut restored = 0;
+        for (slot, kept) in self.store.kept_rules()? {
+            if !kept.is_nothing() && self.filter.rule_hits(slot)? == RuleHits::default() {
+                self.filter.set_rule(slot, kept.in_filter(now))?;
+                restored += 1;
+            }
         }
-        let kept = self.store.kept_totals()?;
-        let mut totals = Totals::default();
-        for counter in Counter::all() {
-            totals.add(counter, kept.get(&counter.to_string()).copied().unwrap_or_default());
+        if self.filter.totals()? == Totals::default() {
+            let kept = self.store.kept_totals()?;
+            let mut totals = Totals::default();
+            for counter in Counter::all() {
+                totals.add(counter, kept.get(&counter.to_string()).copied().unwrap_or_default());
+            }
+            self.filter.set_totals(&totals)?;
         }
-        let rules = self.store.kept_rules()?.into_iter();
-        let rules = rules.filter(|(_, kept)| !kept.is_nothing());
-        let rules: Vec<_> = rules.map(|(slot, kept)| (slot, kept.in_filter(now))).collect();
-        if totals != Totals::default() || !rules.is_empty() {
-            self.filter.set_counters(&totals, &rules)?;
-            tracing::info!(rules = rules.len(), "the counters go on from what was kept");
+        if restored > 0 {
+            tracing::info!(rules = restored, "counters go on from what was kept");
         }
         Ok(())
     }
@@ -121,49 +172,31 @@ impl<F: Filter> Edge<F> {
     }
 
     /// Makes the copy.
-    fn keep_counters(&mut self) {
-        if let Err(problem) = self.try_keep_counters() {
-            tracing::error!(error = problem.message, "keeping a copy of the counters");
+    pub(super) fn keep_counters(&mut self) {
+        let (filter, now) = (&self.filter, (self.clock)());
+        let kept = filter
+            .totals()
+            .map_err(Problem::from)
+            .and_then(|totals| keep(&mut self.store, totals, |rule| filter.rule_hits(rule), now));
+        if let Err(problem) = kept {
+            let what = "keeping a copy of the counters: what was counted since the last one is lost \
+                        once the filter is off";
+            tracing::error!(error = problem.message, "{what}");
             self.health.last_failure = Some(problem.message);
         }
     }
 
-    fn try_keep_counters(&mut self) -> Result<(), Problem> {
-        let now = self.now();
-        let totals = self.filter.totals()?;
-        let kept = self.store.kept_totals()?;
-        let of_totals = Counter::all().map(|counter| (counter.to_string(), totals.get(counter)));
-        let of_totals = of_totals
-            .filter(|(name, packets)| kept.get(name).copied().unwrap_or_default() != *packets);
-        let of_totals: Vec<_> = of_totals.collect();
-        let mut of_rules = Vec::new();
-        for (slot, kept) in self.store.kept_rules()? {
-            let counted = KeptHits::of(self.filter.rule_hits(slot)?, now);
-            if counted != kept {
-                of_rules.push((slot, counted));
-            }
-        }
-        if of_totals.is_empty() && of_rules.is_empty() {
-            return Ok(());
-        }
-        let txn = self.store.begin()?;
-        for (counter, packets) in of_totals {
-            txn.keep_total(&counter, packets)?;
-        }
-        for (slot, counted) in of_rules {
-            txn.keep_rule(slot, counted)?;
-        }
-        txn.commit()?;
-        Ok(())
-    }
-
-    /// Ends the edge: takes the filter off, if so, and keeps what it has counted until then.
+    /// Ends the edge, and takes the filter off, if so. What it has counted is kept before that, lest
+    /// a kill in between lose it, and once more for what came until then.
     ///
     /// # Errors
     /// The filter could not be taken off.
     pub fn end(mut self, take_off: bool) -> Result<(), FilterError> {
-        let done = if take_off { self.filter.take_off() } else { Ok(()) };
         self.keep_counters();
-        done
+        if take_off {
+            self.filter.take_off()?;
+            self.keep_counters();
+        }
+        Ok(())
     }
 }

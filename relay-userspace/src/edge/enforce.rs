@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 use relay_common::entry::{Entry, List, Scope};
+use relay_common::layout::RuleHits;
 
 use super::clock::Now;
 use super::commit::Committed;
@@ -68,7 +69,7 @@ impl<F: Filter> Edge<F> {
 
     pub(super) fn reset_rules(&mut self, slots: Vec<u32>, failure: &mut Option<String>) {
         for slot in slots {
-            let done = self.filter.reset_rule(slot);
+            let done = self.filter.set_rule(slot, RuleHits::default());
             self.note(done, failure);
         }
     }

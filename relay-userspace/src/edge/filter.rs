@@ -108,15 +108,12 @@ pub trait Filter: Send {
     /// Packets that a rule's entries decided. Survives the entries.
     fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError>;
 
-    /// Sets a rule's hits to nothing, before its id is given to another rule.
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError>;
+    /// Has the filter count on from here what becomes of packets.
+    fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError>;
 
-    /// Has the filter go on from these counts: of what became of packets, and of these rules.
-    fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError>;
+    /// Has the filter count a rule's packets on from here: from nothing, before its id is given to
+    /// another rule.
+    fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError>;
 
     /// Sees that the lists are still enforced everywhere: an interface that went away and came back
     /// has lost the program.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::kernel;
+use super::counters::keep_of_left;
+use super::kernel::{self, AttachError, Counters};
+use super::store::LISTS;
 
 /// File name in the edge's folder. A line is a pin directory.
 const FILE: &str = "attached";
@@ -44,7 +46,7 @@ pub fn any(edge_dir: &Path) -> anyhow::Result<bool> {
 pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
     let mut ended = Vec::new();
     for pin_dir in noted(edge_dir)?.into_iter().filter(|place| Some(place.as_path()) != but) {
-        if kernel::detach_left_behind(&pin_dir)
+        if end_one(edge_dir, &pin_dir)
             .with_context(|| format!("taking off the filter kept in {}", pin_dir.display()))?
         {
             tracing::warn!(kept_in = %pin_dir.display(), "the filter that was left there is off");
@@ -61,8 +63,25 @@ pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> 
 /// As of [`end`].
 pub fn end_all(edge_dir: &Path, pin_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut ended = end(edge_dir, None)?;
-    if kernel::detach_left_behind(pin_dir)? {
+    if end_one(edge_dir, pin_dir)? {
         ended.push(pin_dir.to_owned());
+    }
+    Ok(ended)
+}
+
+/// Ends a filter, and keeps what it has counted until then, also after the end of its edge.
+fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<bool, AttachError> {
+    let counters = Counters::left_in(pin_dir);
+    let ended = kernel::detach_left_behind(pin_dir)?;
+    let kept = match counters {
+        Ok(Some(counters)) if ended => keep_of_left(&counters, &edge_dir.join(LISTS)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = kept {
+        // It is off, which is what was asked for.
+        let kept_in = pin_dir.display();
+        tracing::error!(error = format!("{error:#}"), %kept_in, "what the filter had counted is lost");
     }
     Ok(ended)
 }

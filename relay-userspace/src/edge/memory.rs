@@ -249,26 +249,16 @@ impl Filter for MemoryFilter {
         Ok(self.hits.get(&rule).copied().unwrap_or_default())
     }
 
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        if rule >= layout::RULES {
-            return Err(FilterError::NoSuchRule { rule });
-        }
-        self.hits.remove(&rule);
+    fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
+        self.totals = *totals;
         Ok(())
     }
 
-    fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError> {
-        self.totals = *totals;
-        for &(rule, hits) in rules {
-            if rule >= layout::RULES {
-                return Err(FilterError::NoSuchRule { rule });
-            }
-            self.hits.insert(rule, hits);
+    fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
+        if rule >= layout::RULES {
+            return Err(FilterError::NoSuchRule { rule });
         }
+        self.hits.insert(rule, hits);
         Ok(())
     }
 

@@ -22,6 +22,7 @@ use super::{
     protected, server, sshd,
     state::{Edge, EdgeSettings},
     stop::{self, Ending},
+    store::LISTS,
 };
 use crate::{
     config::{self, Config, Enforce},
@@ -127,7 +128,7 @@ impl Served<'_> {
             modes: modes(&config.filter),
             rows: configured_rows(&config.filter),
             feeds: config.feeds.clone(),
-            ..EdgeSettings::new(config.server.edge_dir().join("lists.db"))
+            ..EdgeSettings::new(config.server.edge_dir().join(LISTS))
         };
         if settings.modes.observes {
             tracing::warn!("the filter only observes: nothing is dropped (filter.observe)");

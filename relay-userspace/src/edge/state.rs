@@ -148,7 +148,7 @@ impl<F: Filter> Edge<F> {
         sessions: ReadSessions,
     ) -> Result<Self, OpenError> {
         let now = clock();
-        let lists = |source| OpenError::Lists { database: settings.database.clone(), source };
+        let lists = |cause| OpenError::Lists { database: settings.database.clone(), cause };
         let mut store = Store::open(&settings.database).map_err(lists)?;
         let mut health = Health::default();
         // A full disk is no reason to filter nothing: a dead row has no say, wherever it stands.
@@ -354,8 +354,8 @@ impl<F: Filter> Edge<F> {
 /// Why an edge cannot begin.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    #[error("opening the lists in {}: {source}", database.display())]
-    Lists { database: PathBuf, source: StoreError },
+    #[error("opening the lists in {}: {cause}", database.display())]
+    Lists { database: PathBuf, cause: StoreError },
     #[error("filter.{list}: {problem}")]
     Configured { list: List, problem: Problem },
     #[error(transparent)]

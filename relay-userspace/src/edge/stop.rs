@@ -38,6 +38,8 @@ impl<F: Filter> Edge<F> {
             supervised: run::is_supervised(),
         };
         if request.detach {
+            // Lest a kill before the end lose it.
+            self.keep_counters();
             self.filter.take_off()?;
             tracing::info!("filter detached, as asked for");
         }

@@ -23,6 +23,8 @@ use crate::database::open_alone;
 pub const RULE_SLOT_MAX: u32 = 65_535;
 /// The slot of rules without one of their own.
 pub const RULE_SLOT_OTHER: u32 = 0;
+/// The database's name in the edge's folder.
+pub const LISTS: &str = "lists.db";
 /// How long a ban is remembered after its end.
 pub const HISTORY_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bans remembered for the ladder; beyond it the oldest are forgotten.
@@ -36,6 +38,8 @@ pub const SOURCE_BAN: &str = "ban";
 pub(super) const SOURCE_UNCONFIRMED: &str = "unconfirmed:";
 
 const SCHEMA_VERSION: i64 = 3;
+/// The version of which all is known that the lists need.
+const VERSION_MIN: i64 = 2;
 /// The tables of version 1; what came since stands in [`SINCE_VERSION_1`] and after it.
 const SCHEMA_1: &str = "
 CREATE TABLE entry (
@@ -112,7 +116,20 @@ impl Store {
         }
         let version = format!("PRAGMA user_version = {SCHEMA_VERSION};");
         let steps = format!("BEGIN IMMEDIATE;{missing}{version}COMMIT;");
-        connection.execute_batch(&steps)?;
+        match connection.execute_batch(&steps) {
+            // A disk without room is no reason to filter nothing.
+            Err(error) if found >= VERSION_MIN => {
+                tracing::error!(
+                    %error,
+                    "the database of lists cannot be brought to version {SCHEMA_VERSION}: until the \
+                     next start the counters are not kept"
+                );
+                if !connection.is_autocommit() {
+                    connection.execute_batch("ROLLBACK")?;
+                }
+            }
+            done => done?,
+        }
         Ok(Self { connection })
     }
 

@@ -117,6 +117,30 @@ fn of_version(version: i64) {
 }
 
 #[test]
+fn lists_of_the_last_version_are_read_where_there_is_no_room_for_this_one() {
+    let old = Connection::open_in_memory().unwrap();
+    old.execute_batch(SCHEMA_1).unwrap();
+    old.execute_batch(SINCE_VERSION_1).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 2;
+         INSERT INTO rule VALUES (1, 'cli');
+         INSERT INTO entry (list, prefix, source, scope, reason, rule, rule_text, comment,
+             created_s, expires_s)
+             VALUES (1, x'04c000020018', 'cli', 1, 0, 1, 'cli', '', 100, NULL);",
+    )
+    .unwrap();
+    let pages: i64 = old.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    old.execute_batch(&format!("PRAGMA max_page_count = {pages}")).unwrap();
+    let mut store = Store::prepare(old).unwrap();
+    assert_eq!(store.page(List::Deny, None, None, 10).unwrap().len(), 1);
+    assert_eq!(store.slot_of("cli").unwrap(), 1);
+    assert!(store.begin().is_ok(), "no transaction was left open");
+    // Of version 1 the lists lack what they need.
+    store.connection.pragma_update(None, "user_version", 1).unwrap();
+    assert!(matches!(Store::prepare(store.connection), Err(StoreError::Sqlite(_))));
+}
+
+#[test]
 fn the_ban_with_the_least_time_left_is_found_among_those_that_stand_alone() {
     let mut store = memory();
     let txn = store.begin().unwrap();

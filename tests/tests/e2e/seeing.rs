@@ -191,6 +191,36 @@ fn hits_survive_restarts_that_take_the_filter_off() -> Result<()> {
 }
 
 #[test]
+fn what_a_filter_without_an_edge_has_dropped_is_kept_when_it_ends() -> Result<()> {
+    let mut world = World::new()?;
+    world.start_with("", &["--keep-filter"])?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    let mut hits = 0;
+    for filter in ["kernel", "userspace", "kernel"] {
+        world.stop()?;
+        // The filter goes on by itself, and then ends: for a start without it, or by command.
+        knock(&world, OTHER);
+        if filter == "kernel" {
+            let stop = ["edge", "stop", "--detach", "--config"];
+            output(world.postern(&stop).arg(world.write_config("")?))?.success()?;
+            ensure!(!world.gw.run("ip", &["-d", "link", "show", "eth0"])?.contains("prog/xdp"));
+        }
+        world.start_with("", &["--keep-filter", "--filter", filter])?;
+        let more = row_of(&world, "203.0.113.99/32")?["hits"].as_u64();
+        ensure!(more > Some(hits), "{filter}: {more:?} hits after {hits}");
+        let dropped = world.json(&["stats"])?["edge"]["packets"]["dropped"].as_u64();
+        ensure!(dropped == more, "{more:?} hits, and {dropped:?} dropped");
+        hits = more.context("no hits")?;
+        if filter == "userspace" {
+            world.stop()?;
+            world.start_with("", &["--keep-filter", "--filter", "kernel"])?;
+        }
+    }
+    world.cli_ok(&["edge", "stop", "--detach"])?;
+    world.postern.take().context("it was started")?.wait().map(drop)
+}
+
+#[test]
 fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<()> {
     let mut world = World::new()?;
     world.start("")?;

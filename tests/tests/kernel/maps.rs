@@ -4,6 +4,7 @@ use postern::edge::contract;
 use postern::edge::filter::Filter;
 use postern::edge::kernel::Probe;
 use relay_common::entry::{Entry, List, Reason, Scope};
+use relay_common::layout::RuleHits;
 
 use crate::frames::{self, Frame};
 
@@ -32,7 +33,7 @@ fn a_rules_hits_are_counted_with_their_second_and_reset() {
     let after_s = i64::from(postern::edge::clock::boottime_s());
     assert!((before_s..=after_s).contains(&hits.last_s));
     assert_eq!(probe.filter.rule_hits(78).unwrap().hits, 4);
-    probe.filter.reset_rule(77).unwrap();
+    probe.filter.set_rule(77, RuleHits::default()).unwrap();
     assert_eq!(probe.filter.rule_hits(77).unwrap().hits, 0);
     assert_eq!(probe.filter.rule_hits(78).unwrap().hits, 4);
 }

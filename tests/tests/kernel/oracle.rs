@@ -87,7 +87,7 @@ impl Checked {
     pub(crate) fn counts_anew(&mut self) {
         self.expected = self.probe.filter.totals().unwrap();
         for (rule, _) in self.hits.drain() {
-            self.probe.filter.reset_rule(rule).unwrap();
+            self.probe.filter.set_rule(rule, RuleHits::default()).unwrap();
         }
     }
 

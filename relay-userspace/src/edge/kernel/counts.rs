@@ -1,18 +1,70 @@
 //! The counters in the kernel: a slot for each CPU, read as their sum.
 
+use std::fmt;
+use std::path::Path;
+
 use aya::Pod;
-use aya::maps::{MapData, PerCpuArray, PerCpuValues};
-use relay_common::layout::{self, RuleHits};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use relay_common::layout::{self, LAYOUT_VERSION, RuleHits};
 use relay_common::totals::{COUNTERS, Counter, Totals};
 
-use super::maps::{Maps, cpus, kernel};
+use super::AttachError;
+use super::maps::kernel;
+use super::pins::layout_dir;
 use crate::edge::filter::FilterError;
 
 /// The bytes of [`RuleHits`]: hits, observed hits, and the second of the latest.
-pub(super) type Hits = [u64; 3];
+type Hits = [u64; 3];
 
-impl Maps {
-    pub(super) fn totals(&self) -> Result<Totals, FilterError> {
+/// What a filter has counted. What is read stays readable after the filter was taken off.
+pub struct Counters {
+    totals: PerCpuArray<MapData, u64>,
+    hits: PerCpuArray<MapData, Hits>,
+    cpus: usize,
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counters").field("cpus", &self.cpus).finish_non_exhaustive()
+    }
+}
+
+impl Counters {
+    pub(super) fn new(
+        totals: PerCpuArray<MapData, u64>,
+        hits: PerCpuArray<MapData, Hits>,
+    ) -> Result<Self, AttachError> {
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(_, error)| AttachError::load("counting the CPUs", error))?;
+        Ok(Self { totals, hits, cpus })
+    }
+
+    /// Those of a filter of this layout that was left under a pin directory, with or without a
+    /// process that owns it; `None` where none is.
+    ///
+    /// # Errors
+    /// What is pinned there is something else.
+    pub fn left_in(pin_dir: &Path) -> Result<Option<Self>, AttachError> {
+        let dir = layout_dir(pin_dir, LAYOUT_VERSION);
+        let [totals, hits] = [layout::TOTALS, layout::RULE_HITS].map(|name| dir.join(name));
+        if !totals.exists() || !hits.exists() {
+            return Ok(None);
+        }
+        let opening = |error: MapError| AttachError::load("opening a pinned map", error);
+        let open = |path: &Path| MapData::from_pin(path).and_then(Map::from_map_data);
+        let totals = open(&totals).and_then(PerCpuArray::try_from).map_err(opening)?;
+        let hits = open(&hits).and_then(PerCpuArray::try_from).map_err(opening)?;
+        Self::new(totals, hits).map(Some)
+    }
+
+    /// How many slots each counter has.
+    pub(super) fn cpus(&self) -> usize {
+        self.cpus
+    }
+
+    /// # Errors
+    /// The kernel's own.
+    pub fn totals(&self) -> Result<Totals, FilterError> {
         let mut totals = Totals::default();
         for index in 0..COUNTERS {
             let values =
@@ -22,7 +74,9 @@ impl Maps {
         Ok(totals)
     }
 
-    pub(super) fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
+    /// # Errors
+    /// There is no such rule, or the kernel's own.
+    pub fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
         has_counter(rule)?;
         let values =
             self.hits.get(&rule, 0).map_err(|error| kernel("to read a rule's hits", error))?;
@@ -34,28 +88,17 @@ impl Maps {
         Ok(of_cpus.fold(RuleHits::default(), RuleHits::merge))
     }
 
-    pub(super) fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        has_counter(rule)?;
-        let doing = "to reset a rule's hits";
-        set(&mut self.hits, rule, [0; 3], cpus(doing)?, doing)
-    }
-
-    /// Has every counter go on from here, and those of these rules.
-    pub(super) fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError> {
-        let doing = "to set the counters";
-        let cpus = cpus(doing)?;
+    pub(super) fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
         for counter in Counter::all() {
-            set(&mut self.totals, counter.index(), totals.get(counter), cpus, doing)?;
-        }
-        for &(rule, RuleHits { hits, observed, last_s }) in rules {
-            has_counter(rule)?;
-            set(&mut self.hits, rule, [hits, observed, last_s.cast_unsigned()], cpus, doing)?;
+            set(&mut self.totals, counter.index(), totals.get(counter), self.cpus)?;
         }
         Ok(())
+    }
+
+    pub(super) fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
+        has_counter(rule)?;
+        let RuleHits { hits, observed, last_s } = hits;
+        set(&mut self.hits, rule, [hits, observed, last_s.cast_unsigned()], self.cpus)
     }
 }
 
@@ -69,12 +112,13 @@ fn set<T: Pod + Default>(
     index: u32,
     value: T,
     cpus: usize,
-    doing: &'static str,
 ) -> Result<(), FilterError> {
+    let failed = |error| kernel("to set a counter", error);
     let mut values = vec![T::default(); cpus];
     if let Some(first) = values.first_mut() {
         *first = value;
     }
-    let values = PerCpuValues::try_from(values).map_err(|error| kernel(doing, error))?;
-    map.set(index, values, 0).map_err(|error| kernel(doing, error))
+    let values =
+        PerCpuValues::try_from(values).map_err(|error| kernel("to set a counter", error))?;
+    map.set(index, values, 0).map_err(failed)
 }

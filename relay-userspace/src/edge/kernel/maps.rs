@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, MapError, RingBuf};
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
@@ -15,7 +15,7 @@ use relay_common::parse::Family;
 use relay_common::touch;
 
 use super::AttachError;
-use super::counts::Hits;
+use super::counts::Counters;
 use super::entries::{Entries, locked};
 use super::hosts::Hosts;
 use super::load::{descriptor, list_of};
@@ -37,8 +37,7 @@ pub(super) struct Maps {
     control: Words,
     pub(super) touched_v4: Words,
     pub(super) touched_v6: Words,
-    pub(super) totals: PerCpuArray<MapData, u64>,
-    pub(super) hits: PerCpuArray<MapData, Hits>,
+    pub(super) counters: Counters,
     settings: Array<MapData, SettingWords>,
     /// Until its reader has asked for it.
     pub(super) events: Option<RingBuf<MapData>>,
@@ -101,8 +100,7 @@ impl Maps {
             control,
             touched_v4,
             touched_v6,
-            totals: take(ebpf, layout::TOTALS)?,
-            hits: take(ebpf, layout::RULE_HITS)?,
+            counters: Counters::new(take(ebpf, layout::TOTALS)?, take(ebpf, layout::RULE_HITS)?)?,
             settings: take(ebpf, layout::SETTINGS)?,
             events: Some(take(ebpf, layout::EVENTS)?),
             sizes,
@@ -280,7 +278,7 @@ impl Maps {
 
     pub(super) fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
         let doing = "to change the filter's settings";
-        let cpus = cpus(doing)?;
+        let cpus = self.counters.cpus();
         let each_cpu = |per_s: u32| per_s.div_ceil(u32::try_from(cpus).unwrap_or(1).max(1));
         let limit = modes.syn.unwrap_or_default();
         let settings = Settings {
@@ -304,11 +302,6 @@ impl Maps {
         );
         Ok(())
     }
-}
-
-/// How many slots a value for each CPU has.
-pub(super) fn cpus(doing: &'static str) -> Result<usize, FilterError> {
-    aya::util::nr_cpus().map_err(|(_, error)| kernel(doing, error))
 }
 
 pub(super) fn kernel(

@@ -43,6 +43,7 @@ use relay_common::parse::Packet;
 use relay_common::totals::Totals;
 use relay_common::verdict::{self, Verdict};
 
+pub use counts::Counters;
 pub use drive::{Answer, Drive, Program};
 pub use drop_log::DropLog;
 pub use error::AttachError;
@@ -327,23 +328,19 @@ impl Filter for KernelFilter {
     }
 
     fn totals(&self) -> Result<Totals, FilterError> {
-        self.maps.totals()
+        self.maps.counters.totals()
     }
 
     fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
-        self.maps.rule_hits(rule)
+        self.maps.counters.rule_hits(rule)
     }
 
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        self.maps.reset_rule(rule)
+    fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
+        self.maps.counters.set_totals(totals)
     }
 
-    fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError> {
-        self.maps.set_counters(totals, rules)
+    fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
+        self.maps.counters.set_rule(rule, hits)
     }
 
     fn activate(&mut self) -> Result<(), FilterError> {

@@ -45,7 +45,7 @@ impl Drop for Pins {
 impl Pins {
     /// Makes the directory and mounts a BPF file system for it, where either is missing.
     pub(super) fn open(pin_dir: &Path, layout: u32) -> Result<Self, AttachError> {
-        let dir = pin_dir.join(format!("v{layout}"));
+        let dir = layout_dir(pin_dir, layout);
         ensure_bpffs(pin_dir)?;
         let at_dir = |source| AttachError::Bpffs { path: dir.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at_dir)?;
@@ -164,6 +164,11 @@ impl Pins {
         self.discard_staged()?;
         layout::maps().try_for_each(|name| remove(&self.map(name)))
     }
+}
+
+/// Where the pins of a version of the layout are.
+pub(super) fn layout_dir(pin_dir: &Path, layout: u32) -> PathBuf {
+    pin_dir.join(format!("v{layout}"))
 }
 
 /// Has this process own a directory of pins, for as long as it keeps what this returns.

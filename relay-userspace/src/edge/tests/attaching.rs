@@ -97,15 +97,11 @@ impl Filter for Wired {
     fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
         self.with(|wires| wires.memory.rule_hits(rule))
     }
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        self.with(|wires| wires.memory.reset_rule(rule))
+    fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
+        self.with(|wires| wires.memory.set_totals(totals))
     }
-    fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError> {
-        self.with(|wires| wires.memory.set_counters(totals, rules))
+    fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
+        self.with(|wires| wires.memory.set_rule(rule, hits))
     }
     fn activate(&mut self) -> Result<(), FilterError> {
         self.with(|wires| {

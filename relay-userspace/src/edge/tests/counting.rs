@@ -78,6 +78,47 @@ fn the_last_hit_outlives_a_reboot() {
 }
 
 #[test]
+fn a_clock_that_is_set_right_after_each_start_moves_no_last_hit() {
+    let mut bench = Bench::new();
+    bench.add(List::Deny, "192.0.2.1", Scope::SMTP, None);
+    knock(&mut bench, "192.0.2.1");
+    let hour_ms = 3_600_000;
+    for _ in 0..3 {
+        // An hour ahead at each start of the machine.
+        let Bench { edge, now, dir, .. } = bench;
+        edge.end(true).unwrap();
+        let boot_ms = std::mem::replace(&mut now.lock().unwrap().boot_ms, 20_000);
+        now.lock().unwrap().wall_ms += hour_ms;
+        bench = after_a_kill(now, dir);
+        bench.now.lock().unwrap().wall_ms -= hour_ms;
+        bench.now.lock().unwrap().boot_ms = boot_ms;
+        bench.edge.tick();
+    }
+    assert_eq!(counted(&next(bench)), (1, Some(Time(START.wall_s()))));
+}
+
+#[test]
+fn each_counter_is_judged_by_itself() {
+    let mut bench = Bench::new();
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        bench.add(List::Deny, address, Scope::SMTP, None);
+        knock(&mut bench, address);
+    }
+    let Bench { edge, probe, now, dir } = bench;
+    edge.end(false).unwrap();
+    // Of a filter that stands somebody has removed the totals, or the hits of one rule.
+    let mut filter = probe.clone();
+    let boot_s = now.lock().unwrap().boot_s();
+    filter.judge("192.0.2.2".parse().unwrap(), 25, boot_s).unwrap();
+    filter.set_totals(&Totals::default()).unwrap();
+    filter.set_rule(1, RuleHits::default()).unwrap();
+    let bench = Bench { edge: open(dir.path(), &probe, &now), probe, now, dir };
+    let stats = bench.edge.stats().unwrap();
+    assert_eq!(stats.packets["dropped"], 2);
+    assert_eq!(stats.rules.iter().map(|rule| rule.packets).collect::<Vec<_>>(), [2, 1]);
+}
+
+#[test]
 fn without_an_end_the_copy_of_minutes_ago_holds() {
     let mut bench = Bench::new();
     bench.add(List::Deny, "192.0.2.1", Scope::SMTP, None);

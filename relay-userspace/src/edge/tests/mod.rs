@@ -128,15 +128,11 @@ impl Filter for Probe {
     fn rule_hits(&self, rule: u32) -> Result<RuleHits, FilterError> {
         self.with(|filter| filter.rule_hits(rule))
     }
-    fn reset_rule(&mut self, rule: u32) -> Result<(), FilterError> {
-        self.with(|filter| filter.reset_rule(rule))
+    fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
+        self.write(|filter| filter.set_totals(totals))
     }
-    fn set_counters(
-        &mut self,
-        totals: &Totals,
-        rules: &[(u32, RuleHits)],
-    ) -> Result<(), FilterError> {
-        self.write(|filter| filter.set_counters(totals, rules))
+    fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
+        self.write(|filter| filter.set_rule(rule, hits))
     }
     fn activate(&mut self) -> Result<(), FilterError> {
         self.with(|filter| filter.activate())
