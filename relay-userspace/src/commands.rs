@@ -1,7 +1,10 @@
 //! The commands that start something or speak of the configuration. All others are asked of a
 //! running daemon.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use postern::{
@@ -141,8 +144,12 @@ fn detach_left_behind(global: &Global) -> anyhow::Result<Exit> {
         return Ok(Exit::NoPermission);
     }
     let ended = edge::left_behind::end_all(&config.server.edge_dir(), &config.filter.pin_dir)?;
+    for error in ended.iter().filter_map(|ended| ended.lost.as_ref()) {
+        eprintln!("postern: what it had counted since the last copy is lost: {error}");
+    }
     if global.json {
-        print_json(&serde_json::json!({ "detached": ended }))?;
+        let places: Vec<&Path> = ended.iter().map(|ended| ended.kept_in.as_path()).collect();
+        print_json(&serde_json::json!({ "detached": places }))?;
     } else if ended.is_empty() {
         println!("no edge is running, and it left no filter");
     } else {

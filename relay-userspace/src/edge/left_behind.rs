@@ -38,20 +38,25 @@ pub fn any(edge_dir: &Path) -> anyhow::Result<bool> {
     Ok(noted(edge_dir)?.iter().any(|place| kernel::has_pins(place)))
 }
 
+/// A filter that was left behind, and is off now.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its pin directory.
+    pub kept_in: PathBuf,
+    /// Why what it had counted could not be kept, if so.
+    pub lost: Option<String>,
+}
+
 /// Ends every filter that was left behind, but the one pinned under `but`. What it ends is logged.
-/// Where they were.
 ///
 /// # Errors
 /// Another process still owns one, or its pins cannot be removed.
-pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<Ended>> {
     let mut ended = Vec::new();
     for pin_dir in noted(edge_dir)?.into_iter().filter(|place| Some(place.as_path()) != but) {
-        if end_one(edge_dir, &pin_dir)
-            .with_context(|| format!("taking off the filter kept in {}", pin_dir.display()))?
-        {
-            tracing::warn!(kept_in = %pin_dir.display(), "the filter that was left there is off");
-            ended.push(pin_dir);
-        }
+        let one = end_one(edge_dir, &pin_dir)
+            .with_context(|| format!("taking off the filter kept in {}", pin_dir.display()))?;
+        ended.extend(one);
     }
     Ok(ended)
 }
@@ -61,29 +66,31 @@ pub fn end(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> 
 ///
 /// # Errors
 /// As of [`end`].
-pub fn end_all(edge_dir: &Path, pin_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn end_all(edge_dir: &Path, pin_dir: &Path) -> anyhow::Result<Vec<Ended>> {
     let mut ended = end(edge_dir, None)?;
-    if end_one(edge_dir, pin_dir)? {
-        ended.push(pin_dir.to_owned());
-    }
+    ended.extend(end_one(edge_dir, pin_dir)?);
     Ok(ended)
 }
 
-/// Ends a filter, and keeps what it has counted until then, also after the end of its edge.
-fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<bool, AttachError> {
+/// Ends a filter, and keeps what it has counted until then, also after the end of its edge. That it
+/// could not be kept is no error: the filter is off, which is what was asked for.
+fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<Option<Ended>, AttachError> {
     let counters = Counters::left_in(pin_dir);
-    let ended = kernel::detach_left_behind(pin_dir)?;
+    if !kernel::detach_left_behind(pin_dir)? {
+        return Ok(None);
+    }
+    let kept_in = pin_dir.to_owned();
+    tracing::warn!(kept_in = %kept_in.display(), "the filter that was left there is off");
     let kept = match counters {
-        Ok(Some(counters)) if ended => keep_of_left(&counters, &edge_dir.join(LISTS)),
-        Ok(_) => Ok(()),
+        Ok(Some(counters)) => keep_of_left(&counters, &edge_dir.join(LISTS)),
+        Ok(None) => Ok(()),
         Err(error) => Err(error.into()),
     };
-    if let Err(error) = kept {
-        // It is off, which is what was asked for.
-        let kept_in = pin_dir.display();
-        tracing::error!(error = format!("{error:#}"), %kept_in, "what the filter had counted is lost");
+    let lost = kept.err().map(|error| format!("{error:#}"));
+    if let Some(error) = &lost {
+        tracing::error!(error, "what it had counted since the last copy is lost");
     }
-    Ok(ended)
+    Ok(Some(Ended { kept_in, lost }))
 }
 
 fn noted(edge_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -139,7 +139,8 @@ fn stop_without_edge(config: &Config, order: Order) -> anyhow::Result<()> {
     let edge_dir = config.server.edge_dir();
     let done = (|| {
         let detached = if request.detach {
-            left_behind::end_all(&edge_dir, &config.filter.pin_dir)?
+            let ended = left_behind::end_all(&edge_dir, &config.filter.pin_dir)?;
+            ended.into_iter().map(|ended| ended.kept_in).collect()
         } else {
             Vec::new()
         };

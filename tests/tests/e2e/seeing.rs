@@ -216,8 +216,14 @@ fn what_a_filter_without_an_edge_has_dropped_is_kept_when_it_ends() -> Result<()
             world.start_with("", &["--keep-filter", "--filter", "kernel"])?;
         }
     }
-    world.cli_ok(&["edge", "stop", "--detach"])?;
-    world.postern.take().context("it was started")?.wait().map(drop)
+    // What cannot be kept is told, and the filter is off all the same.
+    world.stop()?;
+    fs::write(world.path("state/edge/lists.db"), "no database at all, but some other file")?;
+    let stop = ["edge", "stop", "--detach", "--config"];
+    let off = output(world.postern(&stop).arg(world.write_config("")?))?.success()?;
+    ensure!(off.stderr.contains("is lost") && off.stdout.contains("was taken off"), "{off:?}");
+    ensure!(!world.gw.run("ip", &["-d", "link", "show", "eth0"])?.contains("prog/xdp"));
+    Ok(())
 }
 
 #[test]
