@@ -9,6 +9,7 @@ use super::clock::Now;
 use super::filter::{Attachment, Filter, FilterError, State};
 use super::links::LinkNews;
 use super::state::Edge;
+use crate::control::api::{Code, Problem};
 
 /// How often the edge looks without being told. A look is one question to the kernel for each
 /// interface.
@@ -60,12 +61,28 @@ impl<F: Filter> Edge<F> {
         }
         let failures: Vec<String> = kept.failures.iter().map(ToString::to_string).collect();
         for error in failures.iter().filter(|error| !self.attachment.failures.contains(error)) {
-            tracing::error!(error, "the filter cannot be attached: nobody is kept out there");
+            tracing::error!(error, "the filter cannot be attached, or not be held, there");
             self.health.last_failure = Some(error.clone());
         }
         self.attachment.failures = failures;
         self.note_pins(kept.pins);
         self.tell_attachments();
+    }
+
+    /// Looks once more, before the filter is left to itself.
+    ///
+    /// # Errors
+    /// It would end with the edge.
+    pub(super) fn hold_before_the_end(&mut self) -> Result<(), Problem> {
+        self.attachment.next_ms = 0;
+        self.watch_attachment(self.now());
+        match &self.attachment.unpinned {
+            None => Ok(()),
+            Some(error) => {
+                let message = format!("the filter would not stay without the edge: {error}");
+                Err(Problem::new(Code::Filter, message).remedy("use --detach, or try again"))
+            }
+        }
     }
 
     fn note_pins(&mut self, pins: Result<usize, FilterError>) {

@@ -196,6 +196,9 @@ impl<F: Filter> Edge<F> {
         if take_off {
             self.filter.take_off()?;
             self.keep_counters();
+        } else {
+            // What cannot be held has been told: there is nobody to refuse the end to.
+            let _ = self.hold_before_the_end();
         }
         Ok(())
     }

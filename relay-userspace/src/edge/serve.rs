@@ -22,7 +22,7 @@ use super::{
     protected, server, sshd,
     state::{Edge, EdgeSettings},
     stop::{self, Ending},
-    store::LISTS,
+    store::{LISTS, Store},
 };
 use crate::{
     config::{self, Config, Enforce},
@@ -57,6 +57,9 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
     make_folder(&edge_dir, 0o700)?;
     // As above: another edge that is running must not be disturbed.
     let socket = ControlSocket::bind(&config.server.edge_socket(), Some(relay.gid.as_raw()))?;
+    // And lists that cannot be read must not end a filter that stands elsewhere.
+    let lists = edge_dir.join(LISTS);
+    Store::open(&lists).with_context(|| format!("opening the lists in {}", lists.display()))?;
     let served = Served { config, runtime: &runtime, stop: &mut stop, socket, relay };
     match config.filter.enforce {
         Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit),

@@ -42,6 +42,8 @@ impl<F: Filter> Edge<F> {
             self.keep_counters();
             self.filter.take_off()?;
             tracing::info!("filter detached, as asked for");
+        } else {
+            self.hold_before_the_end()?;
         }
         Ok(stopping)
     }

@@ -101,7 +101,8 @@ pub async fn run(
         outcome => outcome,
     };
     relay.stop().await;
-    let leaves_what_stood = outcome.is_err() && stood;
+    let still_stands = || left_behind::any(&edge_dir).unwrap_or(true);
+    let leaves_what_stood = outcome.is_err() && stood && still_stands();
     if leaves_what_stood {
         // An edge that ends in order takes the filter off.
         edge.kill().await;

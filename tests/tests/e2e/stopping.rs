@@ -9,6 +9,7 @@ use postern_tests::{
     process::{Output, Process, output, until},
     world::{GATEWAY, OTHER, World},
 };
+use relay_common::layout::LAYOUT_VERSION;
 
 use crate::continuity::{is_attached, kill_all, nothing_stays};
 
@@ -195,5 +196,41 @@ fn a_start_that_was_refused_the_pins_of_another_never_takes_them_off_later() -> 
     ensure!(is_attached(&world, "eth0")?, "the filter went:\n{}", world.log());
     world.cli_ok(&["edge", "stop", "--detach"])?;
     run_has_ended(&mut world)?;
+    nothing_stays(&world)
+}
+
+#[test]
+fn a_filter_that_is_left_is_pinned_before_its_edge_ends() -> Result<()> {
+    let mut world = World::new()?;
+    world.start("")?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    let pins = world.pins.join(format!("v{LAYOUT_VERSION}"));
+    fs::remove_dir_all(&pins)?;
+    world.cli_ok(&["edge", "stop"])?;
+    run_has_ended(&mut world)?;
+    ensure!(is_attached(&world, "eth0")? && !gets_in(&world), "the gate is open:\n{}", world.log());
+
+    // Lists that cannot be read end no filter, for all that this start would do without it.
+    let lists = world.path("state/edge/lists.db");
+    let (kept, text) = (fs::read(&lists)?, "no database at all, but some other file");
+    fs::write(&lists, text)?;
+    let mut run = world.postern(&["run", "--filter", "userspace", "--config"]);
+    let outcome = output(run.arg(world.write_config("")?))?;
+    let both = format!("{}{}", outcome.stdout, outcome.stderr);
+    ensure!(!outcome.status.success() && both.contains("opening the lists in"), "{both}");
+    ensure!(is_attached(&world, "eth0")? && !gets_in(&world), "the gate is open:\n{both}");
+    fs::write(&lists, kept)?;
+
+    // What cannot be pinned cannot be left.
+    world.start("")?;
+    let in_the_way = pins.join("link_eth0");
+    fs::remove_file(&in_the_way)?;
+    fs::create_dir(&in_the_way)?;
+    let refused = world.cli(&["edge", "stop"])?;
+    ensure!(refused.status.code() == Some(1), "{refused:?}");
+    ensure!(refused.stderr.contains("would not stay"), "{refused:?}");
+    ensure!(!gets_in(&world));
+    fs::remove_dir(&in_the_way)?;
+    world.stop()?;
     nothing_stays(&world)
 }

@@ -60,3 +60,41 @@ fn pins_that_cannot_be_made_anew_are_told_and_tried_again() {
     assert!(kept.pins.unwrap() > 0);
     filter.detach().unwrap();
 }
+
+#[test]
+fn a_folder_in_the_place_of_a_pin_is_no_pin_and_holds_up_no_other() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    let dir = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    let [link, totals] = ["link_eth0", layout::TOTALS].map(|name| dir.join(name));
+    for in_the_way in [&link, &totals] {
+        for pin in [&link, &totals] {
+            fs::remove_file(pin).unwrap();
+        }
+        fs::create_dir(in_the_way).unwrap();
+        let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+        assert!(
+            kept.pins.unwrap_err().to_string().contains(dir.to_str().unwrap()),
+            "what is in the way"
+        );
+        assert_eq!(link.is_file(), in_the_way != &link);
+        assert_eq!(totals.is_file(), in_the_way != &totals);
+        fs::remove_dir(in_the_way).unwrap();
+        let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+        assert_eq!(kept.pins.unwrap(), 1);
+    }
+    // An interface that is made anew is guarded, whatever its link can be pinned as.
+    fs::remove_file(&link).unwrap();
+    fs::create_dir(&link).unwrap();
+    wire.gateway.run("ip", &["link", "del", "eth0"]).unwrap();
+    wire.plug();
+    shut_out(&mut filter);
+    let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+    assert!(kept.pins.is_err() && !wire.connects("10.7.0.1:25"));
+    fs::remove_dir(&link).unwrap();
+    let kept = wire.gateway.enter(|| filter.keep_attached()).unwrap();
+    assert_eq!((kept.again.len(), kept.pins.unwrap()), (0, 1));
+    drop(filter);
+    assert!(!wire.connects("10.7.0.1:25"), "the link holds it");
+    wire.open().detach().unwrap();
+}

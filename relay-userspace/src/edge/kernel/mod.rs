@@ -180,7 +180,9 @@ impl KernelFilter {
         if let Some(earlier) = earlier {
             earlier.let_go(&[])?;
         }
-        places.into_iter().try_for_each(|place| place.take_off(&pins))?;
+        // All are taken off, whatever becomes of one of them.
+        let done: Vec<_> = places.into_iter().map(|place| place.take_off(&pins)).collect();
+        done.into_iter().collect::<Result<(), _>>()?;
         pins.remove_maps()
     }
 

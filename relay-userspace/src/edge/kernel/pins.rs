@@ -76,7 +76,12 @@ impl Pins {
         let failed = |source| AttachError::Bpffs { path: path.clone(), source };
         remove(&beside)?;
         link.pin(&beside).map_err(failed)?;
-        fs::rename(&beside, &path).map_err(failed)
+        let kept = fs::rename(&beside, &path).map_err(failed);
+        if kept.is_err() {
+            // Why is the thing to tell.
+            let _ = remove(&beside);
+        }
+        kept
     }
 
     /// Pins new maps beside the ones in force.
@@ -114,21 +119,12 @@ impl Pins {
         Ok(())
     }
 
-    /// Pins anew what somebody has removed, with the folder, and takes this process's lock of it. How
-    /// many pins were missing.
+    /// Pins the maps anew that somebody has removed. How many.
     ///
     /// # Errors
-    /// Another process owns the folder by now, or the kernel refuses; a later call goes on.
-    pub(super) fn restore(
-        &mut self,
-        maps: &[(&'static str, OwnedFd)],
-    ) -> Result<usize, AttachError> {
-        let is_missing = |name: &str| !self.map(name).exists();
-        let mut missing: Vec<_> = maps.iter().filter(|(name, _)| is_missing(name)).collect();
-        if missing.is_empty() {
-            return Ok(0);
-        }
-        self.own_the_folder()?;
+    /// The kernel refuses, or something else is in the way; a later call goes on.
+    pub(super) fn restore(&self, maps: &[(&'static str, OwnedFd)]) -> Result<usize, AttachError> {
+        let mut missing: Vec<_> = maps.iter().filter(|(name, _)| self.lacks(name)).collect();
         // As in `commit`: without it, lists half pinned are not adopted.
         missing.sort_by_key(|(name, _)| *name == layout::CONTROL);
         for (name, map) in &missing {
@@ -138,8 +134,16 @@ impl Pins {
         Ok(missing.len())
     }
 
-    /// Makes the folder where it is gone. Another of the same path is nobody's, or another's.
-    fn own_the_folder(&mut self) -> Result<(), AttachError> {
+    /// Whether a pin is missing. A folder in its place is none.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        !fs::symlink_metadata(self.map(name)).is_ok_and(|found| found.is_file())
+    }
+
+    /// Makes the folder where somebody has removed it, and locks it for this process.
+    ///
+    /// # Errors
+    /// Another process owns the folder of this path by now, or the kernel refuses.
+    pub(super) fn own_the_folder(&mut self) -> Result<(), AttachError> {
         let at_dir = |source| AttachError::Bpffs { path: self.dir.clone(), source };
         let locked = self.lock.metadata().map_err(at_dir)?;
         let is_locked =

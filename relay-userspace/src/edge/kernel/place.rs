@@ -11,7 +11,7 @@ use super::attach::{attach, find_interface, refuse_others, refuse_unframed};
 use super::earlier::{Earlier, Standing};
 use super::link::{Hook, Link};
 use super::netlink::{self, Device};
-use super::pins::{Pins, remove};
+use super::pins::{Pins, link_name, remove};
 use super::{AttachError, Interface};
 use crate::edge::filter::{Attachment, Mode, State};
 
@@ -162,19 +162,22 @@ impl Place {
         Ok(Some(pins.link(self.name())))
     }
 
-    /// Pins what somebody has removed, maps and links: without pins, all ends with this process. How
-    /// many were missing.
+    /// Pins what somebody has removed: without pins, all ends with this process. Links come first: one
+    /// alone holds the program and its maps. How many were missing.
+    ///
+    /// # Errors
+    /// The first of what went wrong. The rest was tried all the same.
     pub(super) fn pin_anew(
         places: &[Self],
         maps: &[(&'static str, OwnedFd)],
         pins: &mut Pins,
     ) -> Result<usize, AttachError> {
-        let mut missing = pins.restore(maps)?;
-        for place in places {
-            let is_missing = place.held.is_some() && !pins.link(place.name()).exists();
-            missing += usize::from(is_missing && place.pin(pins)?.is_some());
-        }
-        Ok(missing)
+        pins.own_the_folder()?;
+        let lost = |place: &&Self| place.held.is_some() && pins.lacks(&link_name(place.name()));
+        let links = places.iter().filter(lost).map(|place| place.pin(pins).map(|_| 1));
+        let outcomes: Vec<_> =
+            links.collect::<Vec<_>>().into_iter().chain([pins.restore(maps)]).collect();
+        outcomes.into_iter().sum()
     }
 
     /// Undoes [`attach_new`](Self::attach_new).
@@ -243,12 +246,13 @@ impl Place {
         };
         let generic = self.interface.generic_permitted;
         let link = attach(program.as_fd(), self.name(), ifindex, generic)?;
-        pins.keep_link(&link, self.name())?;
+        // Held before it is pinned: where it cannot be, it is there at least as long as the edge.
         let before = self.held.replace(Held { ifindex, link });
         if let (Some(Held { link, .. }), Some(_)) = (before, guarded) {
             // It bears another name now, and nobody has asked for that one.
             link.detach().map_err(|source| self.failed(source))?;
         }
+        self.pin(pins)?;
         Ok(true)
     }
 
