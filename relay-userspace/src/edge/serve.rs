@@ -57,9 +57,6 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
     make_folder(&edge_dir, 0o700)?;
     // As above: another edge that is running must not be disturbed.
     let socket = ControlSocket::bind(&config.server.edge_socket(), Some(relay.gid.as_raw()))?;
-    // And lists that cannot be read must not end a filter that stands elsewhere.
-    let lists = edge_dir.join(LISTS);
-    Store::open(&lists).with_context(|| format!("opening the lists in {}", lists.display()))?;
     let served = Served { config, runtime: &runtime, stop: &mut stop, socket, relay };
     match config.filter.enforce {
         Enforce::Kernel => in_the_kernel(served, &edge_dir, detach_on_exit),
@@ -68,7 +65,7 @@ pub fn serve(config: &Config, detach_on_exit: bool) -> anyhow::Result<Ending> {
             if config.filter.syn_limit.is_some() {
                 tracing::warn!("filter.syn_rate is not held: only the kernel filter can");
             }
-            left_behind::end(&edge_dir, None)?;
+            end_others(&edge_dir, None)?;
             let (edge, ending) = served.run(MemoryFilter::new(sizes(config)))?;
             edge.end(false)?;
             Ok(ending)
@@ -86,8 +83,8 @@ fn in_the_kernel(
     let (adopts, program_id) = (filter.adopts(), filter.program_id());
     // Noted only now that the place is known to be nobody else's, and before anything is attached.
     let noted = left_behind::note(edge_dir, &settings.pin_dir);
-    let ended = noted.and_then(|()| left_behind::end(edge_dir, Some(&settings.pin_dir)));
-    let outcome = ended.and_then(|_| {
+    let ended = noted.and_then(|()| end_others(edge_dir, Some(&settings.pin_dir)));
+    let outcome = ended.and_then(|()| {
         let _until_the_end = settings.log_drops.then(|| DropLog::of(program_id)).transpose()?;
         served.run(filter)
     });
@@ -108,6 +105,14 @@ fn in_the_kernel(
         tracing::warn!("the filter stays attached, and its entries in force");
     }
     Ok(ending)
+}
+
+/// Ends the filters that were left elsewhere; not for a start that then fails, as its lists cannot be
+/// read.
+fn end_others(edge_dir: &Path, but: Option<&Path>) -> anyhow::Result<()> {
+    let lists = edge_dir.join(LISTS);
+    Store::open(&lists).with_context(|| format!("opening the lists in {}", lists.display()))?;
+    left_behind::end(edge_dir, but).map(drop)
 }
 
 /// What serving takes besides the filter.
