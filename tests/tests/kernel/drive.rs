@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use postern::edge::filter::Filter;
-use postern::edge::kernel::{Answer, Drive, Program};
+use postern::edge::kernel::{Answer, Drive, Plain, Program};
 use relay_common::entry::{Entry, List, Reason, Scope};
+use relay_common::parse::Family;
 
 use crate::frames::Frame;
 
@@ -43,6 +45,27 @@ fn sources_of_another_family_are_refused() {
     Drive::new(&frame, &["2001:db8::1".parse().unwrap()]).unwrap_err();
     Drive::new(&frame, &[]).unwrap_err();
     Drive::new(&frame[..30], &["192.0.2.1".parse().unwrap()]).unwrap_err();
+}
+
+#[test]
+fn what_a_list_is_compared_with_drops_as_it_should() {
+    for source in ["192.0.2.1", "2001:db8::1"] {
+        let source: IpAddr = source.parse().unwrap();
+        let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
+        let drive = Drive::new(&Frame::tcp(source, 25).bytes(), &[source]).unwrap();
+        let drops = |program: Program| drive.run(&program, 3).unwrap().drops;
+        for words in [None, Some(2), Some(1 << 19)] {
+            assert!(drops(Program::of_one_load(family, words).unwrap()));
+        }
+        for words in [0, 1, 3, 1 << 30] {
+            assert!(Program::of_one_load(family, Some(words)).is_err(), "{words} words");
+        }
+        let host = IpNet::new(source, family.host_len()).unwrap().trunc();
+        for plain in [Plain::Hash, Plain::Trie] {
+            let listed = Program::looking_up(plain, family, &[(host, entry(1))]).unwrap();
+            assert!(drops(listed), "{plain:?}");
+        }
+    }
 }
 
 fn entry(rule: u32) -> Entry {

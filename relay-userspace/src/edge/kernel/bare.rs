@@ -9,7 +9,7 @@ use relay_common::parse::Family;
 use super::bpf;
 use super::drive::{Program, one_value};
 use super::instructions::{
-    ADD, EXIT, LOAD_U32, LOAD_U64, R0, R1, R2, R3, R4, R5, copy, instruction, map, set, source_at,
+    EXIT, LOAD_U32, LOAD_U64, R0, R2, R4, R5, instruction, map, set, source_at, source_or_pass,
 };
 
 /// 2^64 divided by the golden ratio (Knuth, The Art of Computer Programming, section 6.4): spreads
@@ -38,22 +38,12 @@ impl Program {
 }
 
 fn code(family: Family, table: Option<(i32, u32)>) -> Vec<u64> {
-    let at = source_at(family);
     let load_source = match family {
         Family::V4 => LOAD_U32,
         Family::V6 => LOAD_U64,
     };
-    let mut code = vec![
-        instruction(LOAD_U32, R2, R1, 0, 0),
-        instruction(LOAD_U32, R3, R1, 4, 0),
-        copy(R4, R2),
-        instruction(ADD, R4, 0, 0, i32::from(at) + 16),
-        // Too short a frame passes.
-        instruction(0xbd, R4, R3, 2, 0),
-        set(R0, 2),
-        EXIT,
-        instruction(load_source, R0, R2, at, 0),
-    ];
+    let mut code = source_or_pass(family).to_vec();
+    code.push(instruction(load_source, R0, R2, source_at(family), 0));
     if let Some((table, words_log2)) = table {
         code.extend([
             map(R4, SPREAD as u32 as i32, 0),

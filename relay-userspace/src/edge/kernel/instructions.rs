@@ -58,6 +58,20 @@ pub(super) const fn source_at(family: Family) -> i16 {
     }
 }
 
+/// The frame's beginning into R2, for a program in whose R1 the context is; too short a frame, in
+/// which a source does not stand whole, passes.
+pub(super) const fn source_or_pass(family: Family) -> [u64; 7] {
+    [
+        instruction(LOAD_U32, R2, R1, 0, 0),
+        instruction(LOAD_U32, R3, R1, 4, 0),
+        copy(R4, R2),
+        instruction(ADD, R4, 0, 0, source_at(family) as i32 + 16),
+        instruction(0xbd, R4, R3, 2, 0),
+        set(R0, 2),
+        EXIT,
+    ]
+}
+
 /// The descriptor that a call of bpf(2) has returned.
 pub(super) fn descriptor(made: i32) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows its number.

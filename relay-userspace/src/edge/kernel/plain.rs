@@ -13,7 +13,7 @@ use super::bpf::{self, Attr, Command};
 use super::drive::Program;
 use super::instructions::{
     self, ADD, EXIT, LOAD_U32, LOAD_U64, LOOKUP, R0, R1, R2, R3, R4, R10, STORE_U32, STORE_U64,
-    copy, instruction, map, set, source_at,
+    copy, instruction, map, set, source_at, source_or_pass,
 };
 use super::table::Table;
 
@@ -121,15 +121,7 @@ fn code(plain: Plain, family: Family, entries: i32) -> Vec<u64> {
         set(R0, 1),
         EXIT,
     ];
-    let mut code = vec![
-        instruction(LOAD_U32, R2, R1, 0, 0),
-        instruction(LOAD_U32, R3, R1, 4, 0),
-        copy(R4, R2),
-        instruction(ADD, R4, 0, 0, i32::from(source_at) + 16),
-        instruction(0xbd, R4, R3, 2, 0),
-        set(R0, 2),
-        EXIT,
-    ];
+    let mut code = source_or_pass(family).to_vec();
     code.extend(key);
     code.extend(lookup);
     code
