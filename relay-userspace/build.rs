@@ -16,7 +16,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     // Not `panic!`: this prints the sentence alone, without a backtrace's frame around it.
     if let Err(sentence) = build() {
-        println!("cargo::error={sentence}");
+        // Each line by itself: cargo shows nothing else of a build script that failed so.
+        sentence.lines().for_each(|line| println!("cargo::error={line}"));
     }
 }
 

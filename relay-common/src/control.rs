@@ -196,6 +196,16 @@ impl Control {
         Self(others | lines.code() << at)
     }
 
+    /// Whether any trie of the family may hold entries.
+    #[inline(always)]
+    pub const fn uses_prefixes(self, family: Family) -> bool {
+        let kinds = Self::used_bit(Table::Rows, Kind::Allow, family)
+            | Self::used_bit(Table::Rows, Kind::Deny, family)
+            | Self::used_bit(Table::Feeds, Kind::Allow, family)
+            | Self::used_bit(Table::Feeds, Kind::Deny, family);
+        self.has(kinds)
+    }
+
     /// Whether any table of the family may hold entries.
     #[inline(always)]
     pub const fn uses_any(self, family: Family) -> bool {

@@ -5,28 +5,34 @@
 //! [`LAYOUT_VERSION`]: pinned maps of another version are never adopted.
 
 use crate::control::{Kind, Place, Slot};
+use crate::packed::MEANINGS;
 use crate::parse::Family;
+use crate::totals::COUNTERS;
+use crate::touch;
 
 /// Names the pin directory, so that maps of two layouts never meet.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The program's name in the object file, and what `bpftool prog` shows.
 pub const PROGRAM: &str = "postern";
 
-/// Per-CPU array of u64, indexed by [`Counter::index`](crate::totals::Counter::index).
-pub const TOTALS: &str = "TOTALS";
+/// Per-CPU array of one [`Cpu`].
+pub const CPU: &str = "CPU";
 /// Per-CPU array of [`RuleHits`], indexed by an entry's rule.
 pub const RULE_HITS: &str = "RULE_HITS";
-/// Array of one u64: the [`Control`](crate::control::Control) word. Can be mapped into memory.
+/// Array of one value: [`CONTROL_WORDS`] u64. What userspace says and no packet changes, in one map, so
+/// that a packet looks it up once. Can be mapped into memory.
+///
+/// | words | what |
+/// |---|---|
+/// | 0 | the [`Control`](crate::control::Control) word |
+/// | [`SETTINGS_AT`], two | [`Settings`] |
+/// | from [`MEANINGS_AT`] | the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for, [`MEANING_WORDS`] each |
+/// | from [`TOUCHED_V4_AT`] | the marks of IPv4 ([`touch`](crate::touch)) |
 pub const CONTROL: &str = "CONTROL";
-/// Arrays of one value: [`touch::words`](crate::touch::words) u64. Can be mapped into memory.
-pub const TOUCHED_V4: &str = "TOUCHED_V4";
+/// Array of one value: the marks of IPv6. Can be mapped into memory. (In CONTROL there is no room for
+/// them: see [`VALUE_MAX`].)
 pub const TOUCHED_V6: &str = "TOUCHED_V6";
-/// Array of the [`Entry`](crate::entry::Entry)s that the numbers in packed tables stand for. Can be
-/// mapped into memory: each takes [`MEANING_WORDS`].
-pub const MEANINGS: &str = "MEANINGS";
-/// Array of one [`Settings`].
-pub const SETTINGS: &str = "SETTINGS";
 /// Ring buffer of [`Event`](crate::event::Event)s.
 pub const EVENTS: &str = "EVENTS";
 /// LRU hashes of [`Bucket`](crate::limit::Bucket)s, by the IPv4 address or the first 64 bits.
@@ -34,10 +40,8 @@ pub const BUCKETS_V4: &str = "BUCKETS_V4";
 pub const BUCKETS_V6: &str = "BUCKETS_V6";
 
 /// The maps that are no tables of entries.
-pub const OTHER_MAPS: [&str; 10] = [
-    TOTALS, RULE_HITS, CONTROL, TOUCHED_V4, TOUCHED_V6, MEANINGS, SETTINGS, EVENTS, BUCKETS_V4,
-    BUCKETS_V6,
-];
+pub const OTHER_MAPS: [&str; 7] =
+    [CPU, RULE_HITS, CONTROL, TOUCHED_V6, EVENTS, BUCKETS_V4, BUCKETS_V6];
 
 /// Every table of entries: where it stands, what it holds, and its map's name.
 pub const TABLES: [(Place, Kind, Family, &str); 18] = [
@@ -96,10 +100,62 @@ pub const DENY_ENTRIES: u32 = 1_048_576;
 pub const RULES: u32 = 65_536;
 /// Bytes of the ring buffer: a power of two, and of pages.
 pub const EVENT_BYTES: u32 = 256 << 10;
-/// Words of 64 bits that each entry of MEANINGS takes, the last of them half empty.
-pub const MEANING_WORDS: u32 = 2;
+/// Where the parts of CONTROL begin.
+pub const SETTINGS_AT: usize = 1;
+pub const MEANINGS_AT: usize = 8;
+/// Words of 64 bits that each meaning takes, the last of them half empty.
+pub const MEANING_WORDS: usize = 2;
+pub const TOUCHED_V4_AT: usize = MEANINGS_AT + MEANINGS as usize * MEANING_WORDS;
+/// Words of 64 bits in CONTROL.
+pub const CONTROL_WORDS: usize = TOUCHED_V4_AT + touch::words(Family::V4);
+/// Kernels before 6.0 take no value of an array that is larger (KMALLOC_MAX_SIZE).
+pub const VALUE_MAX: usize = 4 << 20;
+const _: () = assert!(8 * CONTROL_WORDS <= VALUE_MAX && 8 * touch::words(Family::V6) <= VALUE_MAX);
 /// Sources whose connections are counted at once; the ones seen longest ago make room.
 pub const BUCKETS: u32 = 65_536;
+
+/// What one CPU has for itself: what is running there, and its counters. No two write the same, so plain
+/// additions are enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cpu {
+    /// A tick of the kernel's timer, and the second of CLOCK_BOOTTIME that the clock showed in it.
+    pub tick: u64,
+    pub second: u64,
+    /// The second that is running, and the events that were told in it.
+    pub told: InSecond,
+    /// The second that is running, and the connections that were opened in it.
+    pub opened: InSecond,
+    _room: [u64; 2],
+    /// By [`Counter::index`](crate::totals::Counter::index).
+    pub counters: [u64; COUNTERS as usize],
+}
+
+impl Cpu {
+    /// The same in words of 64 bits: the counters begin at [`Cpu::COUNTERS_AT`].
+    pub const WORDS: usize = size_of::<Self>() / size_of::<u64>();
+    pub const COUNTERS_AT: usize = core::mem::offset_of!(Self, counters) / size_of::<u64>();
+}
+
+/// How often something happened in a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct InSecond {
+    pub second: u64,
+    pub count: u64,
+}
+
+impl InSecond {
+    /// Counts once more, from nothing where another second is running. Says how often by now.
+    #[inline(always)]
+    pub const fn count(&mut self, second: u64) -> u64 {
+        if self.second != second {
+            *self = Self { second, count: 0 };
+        }
+        self.count += 1;
+        self.count
+    }
+}
 
 /// One CPU's slot of the RULE_HITS map: what a rule's entries did to packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,7 +186,6 @@ impl RuleHits {
 
 /// What the program is told by the configuration, beyond the control word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct Settings {
     /// Connections a second from one source, and how many at once above that.
     pub syn_per_s: u32,
@@ -139,4 +194,25 @@ pub struct Settings {
     pub syn_free_per_s: u32,
     /// Events a second at most. For each CPU.
     pub events_per_s: u32,
+}
+
+impl Settings {
+    /// As they stand in CONTROL.
+    pub const fn to_words(self) -> [u64; 2] {
+        let Self { syn_per_s, syn_burst, syn_free_per_s, events_per_s } = self;
+        [
+            syn_per_s as u64 | (syn_burst as u64) << 32,
+            syn_free_per_s as u64 | (events_per_s as u64) << 32,
+        ]
+    }
+
+    #[inline(always)]
+    pub const fn from_words([syn, others]: [u64; 2]) -> Self {
+        Self {
+            syn_per_s: syn as u32,
+            syn_burst: (syn >> 32) as u32,
+            syn_free_per_s: others as u32,
+            events_per_s: (others >> 32) as u32,
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub struct Lines(u8);
 
 impl Lines {
     /// Bits of [`Lines::code`].
-    pub const CODE_BITS: u32 = 4;
+    pub const CODE_BITS: u32 = 5;
 
     /// For a table with room for so many hosts: two slots of five stay free, so that few lines
     /// spill. A table that nobody wants to use has none.
@@ -89,12 +89,12 @@ impl Lines {
     /// As the control word has it.
     #[inline(always)]
     pub const fn code(self) -> u64 {
-        if self.0 == 0 { 0 } else { (self.0 as u32 - LINES_LOG2_MIN + 1) as u64 }
+        self.0 as u64
     }
 
     #[inline(always)]
     pub const fn from_code(code: u64) -> Self {
-        if code == 0 { Self(0) } else { Self((code as u32 + LINES_LOG2_MIN - 1) as u8) }
+        Self(code as u8)
     }
 
     #[inline(always)]
@@ -326,44 +326,29 @@ pub const fn host_of(family: Family, lines: Lines, line: u32, slot: u64) -> Sour
     }
 }
 
-/// Odd numbers with bits all over; multiplying by one is undone by multiplying by its inverse.
-const V4_FACTORS: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
-const V6_FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
+/// 2^32 and 2^64 divided by the golden ratio, to the next odd number.
+const V4_FACTOR: u32 = 0x9e37_79b1;
+const V6_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A bijection that spreads neighbours: shifts and multiplications in turn, as Stafford's and
-/// Wellons's mixers do.
+/// A bijection whose first bits spread neighbours, and whatever else lies at equal distances, as evenly
+/// as can be (Knuth, The Art of Computer Programming, section 6.4, theorem S). Multiplying by an odd
+/// number is undone by multiplying by its inverse.
 #[inline(always)]
-const fn mix_v4(mut x: u32) -> u32 {
-    x ^= x >> 16;
-    x = x.wrapping_mul(V4_FACTORS[0]);
-    x ^= x >> 15;
-    x = x.wrapping_mul(V4_FACTORS[1]);
-    x ^ x >> 16
+const fn mix_v4(x: u32) -> u32 {
+    x.wrapping_mul(V4_FACTOR)
 }
 
-const fn unmix_v4(mut x: u32) -> u32 {
-    x ^= x >> 16;
-    x = x.wrapping_mul(inverse(V4_FACTORS[1] as u64) as u32);
-    x ^= x >> 15 ^ x >> 30;
-    x = x.wrapping_mul(inverse(V4_FACTORS[0] as u64) as u32);
-    x ^ x >> 16
+const fn unmix_v4(x: u32) -> u32 {
+    x.wrapping_mul(inverse(V4_FACTOR as u64) as u32)
 }
 
 #[inline(always)]
-const fn mix_v6(mut x: u64) -> u64 {
-    x ^= x >> 32;
-    x = x.wrapping_mul(V6_FACTORS[0]);
-    x ^= x >> 32;
-    x = x.wrapping_mul(V6_FACTORS[1]);
-    x ^ x >> 32
+const fn mix_v6(x: u64) -> u64 {
+    x.wrapping_mul(V6_FACTOR)
 }
 
-const fn unmix_v6(mut x: u64) -> u64 {
-    x ^= x >> 32;
-    x = x.wrapping_mul(inverse(V6_FACTORS[1]));
-    x ^= x >> 32;
-    x = x.wrapping_mul(inverse(V6_FACTORS[0]));
-    x ^ x >> 32
+const fn unmix_v6(x: u64) -> u64 {
+    x.wrapping_mul(inverse(V6_FACTOR))
 }
 
 /// The inverse of an odd number modulo 2^64, by Newton's iteration: each turn doubles the bits

@@ -253,12 +253,11 @@ const fn is_tag(ethertype: u16) -> bool {
 #[inline(always)]
 pub fn ipv4<F: Frame + ?Sized>(frame: &F, offset: usize) -> Result<Packet, Unjudged> {
     let short = Unjudged::Malformed(Malformed::ShortIpv4);
-    let [first]: [u8; 1] = frame.read(offset).ok_or(short)?;
-    let fragment = u16::from_be_bytes(frame.read(offset + 6).ok_or(short)?);
-    let [protocol]: [u8; 1] = frame.read(offset + 9).ok_or(short)?;
-    let source = u32::from_be_bytes(frame.read(offset + 12).ok_or(short)?);
-    // The destination is not looked at, but must be there.
-    let _: [u8; 1] = frame.read(offset + 19).ok_or(short)?;
+    let header: [u8; 20] = frame.read(offset).ok_or(short)?;
+    let [first, _, _, _, _, _, fragment_high, fragment_low, _, protocol, ..] = header;
+    let [.., s0, s1, s2, s3, _, _, _, _] = header;
+    let fragment = u16::from_be_bytes([fragment_high, fragment_low]);
+    let source = u32::from_be_bytes([s0, s1, s2, s3]);
     let header_len = usize::from(first & 0x0f) * 4;
     if first >> 4 != 4 || header_len < 20 {
         return Err(Unjudged::Malformed(Malformed::BadIpv4));

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::entry::{Reason, Scope};
+use crate::entry::{Entry, Reason, Scope};
 use crate::parse::{Family, Malformed, Packet, Source, Unjudged};
 use crate::verdict::Verdict;
 
@@ -80,19 +80,37 @@ const EVENTS_AT: u32 = V4_MAPPED_AT + 1;
 pub const COUNTERS: u32 = EVENTS_AT + 3;
 
 impl Counter {
-    /// The counter of a packet that was judged.
+    /// The counter of a packet that was judged and passed.
     #[inline(always)]
+    pub const fn of_passed(packet: &Packet, why: Pass) -> Self {
+        if packet.hides_its_port() {
+            return Self::Malformed(Malformed::TooManyExtensions);
+        }
+        let tcp = Scope::TCP.contains(packet.class);
+        Self::Passed { family: packet.source.family(), tcp, why }
+    }
+
+    /// The counter of a packet that an entry would drop, if it were not under observation.
+    #[inline(always)]
+    pub const fn of_observed(packet: &Packet, entry: &Entry) -> Self {
+        Self::Observed { family: packet.source.family(), reason: entry.reason }
+    }
+
+    /// The counter of a packet that an entry dropped.
+    #[inline(always)]
+    pub const fn of_dropped(packet: &Packet, entry: &Entry) -> Self {
+        Self::Dropped { family: packet.source.family(), reason: entry.reason }
+    }
+
+    /// The counter of a packet that was judged.
     pub const fn of_verdict(packet: &Packet, verdict: &Verdict) -> Self {
-        let family = packet.source.family();
-        let why = match verdict {
-            Verdict::Denied(entry) => return Self::Dropped { family, reason: entry.reason },
-            Verdict::Observed(entry) => return Self::Observed { family, reason: entry.reason },
-            _ if packet.hides_its_port() => return Self::Malformed(Malformed::TooManyExtensions),
-            Verdict::Unguarded => Pass::Unguarded,
-            Verdict::Allowed(_) => Pass::Allowed,
-            Verdict::Clean => Pass::Clean,
-        };
-        Self::Passed { family, tcp: Scope::TCP.contains(packet.class), why }
+        match verdict {
+            Verdict::Denied(entry) => Self::of_dropped(packet, entry),
+            Verdict::Observed(entry) => Self::of_observed(packet, entry),
+            Verdict::Unguarded => Self::of_passed(packet, Pass::Unguarded),
+            Verdict::Allowed(_) => Self::of_passed(packet, Pass::Allowed),
+            Verdict::Clean => Self::of_passed(packet, Pass::Clean),
+        }
     }
 
     /// The counter of a packet that opens one connection too many.

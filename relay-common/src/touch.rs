@@ -3,7 +3,7 @@
 //! Each entry marks the sources that it covers. One that bears no mark is in no list, and costs no
 //! lookup. A mark says nothing by itself: then the tables are asked.
 //!
-//! Marks stand in one map for each family, in parts:
+//! Marks stand in words of 64 bits, those of each family for themselves, in parts:
 //!
 //! - *wide*: one bit for each IPv4 /24 that any entry touches, or two for a hash of the first 32 bits
 //!   of an IPv6 address. Nearly every honest source costs just this one load. The part is as small as
@@ -27,7 +27,7 @@
 use crate::control::Kind;
 use crate::parse::{Family, Source};
 
-/// Words of 64 bits in the map of a family.
+/// How many words a family has.
 pub const fn words(family: Family) -> usize {
     match family {
         Family::V4 => V4_SHORT.end() as usize,
@@ -35,7 +35,7 @@ pub const fn words(family: Family) -> usize {
     }
 }
 
-/// A part of a map.
+/// A part of them.
 #[derive(Clone, Copy, Debug)]
 struct Part {
     /// Its first word.
@@ -67,8 +67,6 @@ const V4_SHORT: Part = V4_NETWORKS.then(14);
 const V6_WIDE: Part = Part::first(17);
 const V6_NETWORKS: Part = V6_WIDE.then(18);
 const V6_HOSTS: Part = V6_NETWORKS.then(17);
-/// Kernels before 6.0 take no value of an array that is larger (KMALLOC_MAX_SIZE).
-const _: () = assert!(8 * words(Family::V4) <= 4 << 20 && 8 * words(Family::V6) <= 4 << 20);
 
 /// How many of an address's first bits have a wide mark.
 const V4_WIDE_LENGTH: u8 = 24;
@@ -103,6 +101,7 @@ impl Touch {
     pub const ANY: Self = Self { hosts: true, prefixes: true };
 
     const NONE: Self = Self { hosts: false, prefixes: false };
+    const HOSTS: Self = Self { hosts: true, prefixes: false };
 
     #[inline(always)]
     pub const fn is_none(self) -> bool {
@@ -114,15 +113,11 @@ impl Touch {
 pub trait Words {
     /// A word of the map; the index is below [`words`].
     fn word(&self, index: u32) -> u64;
-
-    /// The packed table will be asked for the source's host next.
-    #[inline(always)]
-    fn host_is_likely(&self, _source: &Source) {}
 }
 
-/// What a source's marks say.
+/// What a source's marks say. Of prefixes nothing is read where there are none.
 #[inline(always)]
-pub fn of<W: Words>(words: &W, source: &Source) -> Touch {
+pub fn of<W: Words>(words: &W, source: &Source, are_prefixes: bool) -> Touch {
     let is_marked = |mark: Mark| words.word(mark.word) & mark.bits == mark.bits;
     // All words are asked for before the first is there: each may be far away.
     match source {
@@ -130,7 +125,9 @@ pub fn of<W: Words>(words: &W, source: &Source) -> Touch {
             if !is_marked(Mark::of_v4(V4_WIDE, address >> (32 - V4_WIDE_LENGTH))) {
                 return Touch::NONE;
             }
-            words.host_is_likely(source);
+            if !are_prefixes {
+                return Touch::HOSTS;
+            }
             let network = (address >> (32 - V4_LENGTH)) as u64;
             let long = is_marked(Mark::hashed(V4_NETWORKS, network, V4_LENGTH));
             let short = is_marked(Mark::of_v4(V4_SHORT, address >> (32 - V4_SHORT_LENGTH)));
@@ -140,13 +137,13 @@ pub fn of<W: Words>(words: &W, source: &Source) -> Touch {
             if !is_marked(Mark::wide_v6(network >> (64 - V6_WIDE_LENGTH))) {
                 return Touch::NONE;
             }
+            let hosts = is_marked(Mark::hashed(V6_HOSTS, *network, Family::V6.host_len()));
+            if !are_prefixes {
+                return Touch { hosts, prefixes: false };
+            }
             let in_network =
                 |len: u8| is_marked(Mark::hashed(V6_NETWORKS, network >> (64 - len), len));
             let [long, middle, short] = V6_LENGTHS.map(in_network);
-            let hosts = is_marked(Mark::hashed(V6_HOSTS, *network, Family::V6.host_len()));
-            if hosts {
-                words.host_is_likely(source);
-            }
             Touch { hosts, prefixes: long | middle | short }
         }
     }
@@ -327,7 +324,7 @@ mod tests {
             let kind = if hosts { Kind::Hosts } else { Kind::Deny };
             let words = marked(marks_v4(network & mask, len, kind)).unwrap();
             let source = (network & mask) | (host & !mask);
-            let touch = of(&words, &Source::V4(source));
+            let touch = of(&words, &Source::V4(source), true);
             prop_assert_eq!(touch, Touch { hosts: true, prefixes: !hosts });
         }
 
@@ -338,7 +335,7 @@ mod tests {
             let kind = if hosts { Kind::Hosts } else { Kind::Deny };
             match marked(marks_v6(network & mask, len, kind)) {
                 Some(words) => {
-                    let touch = of(&words, &v6(network & mask | host & !mask));
+                    let touch = of(&words, &v6(network & mask | host & !mask), true);
                     prop_assert_eq!(touch, Touch { hosts, prefixes: !hosts });
                 }
                 None => prop_assert!(len < V6_SHORTEST),
@@ -350,7 +347,7 @@ mod tests {
             let mask = u64::MAX << (64 - len);
             let marks = marked(marks_v6(network & mask, len, Kind::Deny)).unwrap();
             prop_assume!(host >> 32 != network >> 32);
-            prop_assert!(of(&marks, &v6(host)).is_none());
+            prop_assert!(of(&marks, &v6(host), true).is_none());
         }
 
         /// Beside a listed host, in its /24 or /32, nobody asks for networks, and of IPv6 sources
@@ -359,9 +356,9 @@ mod tests {
         fn a_neighbour_of_a_host_hardly_ever_looks(host: u64, neighbour in 1u8..=255) {
             let beside = host ^ u64::from(neighbour);
             let marks = marked(marks_v4(host as u32, 32, Kind::Hosts)).unwrap();
-            prop_assert!(!of(&marks, &Source::V4(beside as u32)).prefixes);
+            prop_assert!(!of(&marks, &Source::V4(beside as u32), true).prefixes);
             let marks = marked(marks_v6(host, 64, Kind::Hosts)).unwrap();
-            prop_assert!(of(&marks, &v6(beside)).is_none());
+            prop_assert!(of(&marks, &v6(beside), true).is_none());
         }
     }
 
@@ -392,7 +389,7 @@ mod tests {
             // The half of the addresses in which no network is; all of them bear the wide mark.
             let mut everywhere = map.clone();
             everywhere.extend((1 << 17..1 << 18).map(|word| (word, u64::MAX)));
-            let in_vain = strangers().filter(|&it| of(&everywhere, &Source::V4(it)).prefixes);
+            let in_vain = strangers().filter(|&it| of(&everywhere, &Source::V4(it), true).prefixes);
             let share = in_vain.count() as f64 / 100_000.0;
             assert!(share <= at_most, "{share} of {to}");
         }

@@ -1,7 +1,7 @@
 //! The verdict on a packet, given the lists. Pure: the maps and the clock are behind a trait.
 
 use crate::control::{Control, Kind, Table};
-use crate::entry::{Entry, List};
+use crate::entry::{Entry, List, Scope};
 use crate::parse::{Packet, Source};
 use crate::touch::Touch;
 
@@ -59,12 +59,6 @@ impl Verdict {
         matches!(self, Self::Denied(_))
     }
 
-    /// Whether it would pass in any case: the entry itself is under observation, not the filter.
-    #[inline(always)]
-    pub const fn is_no_more_than_observed(&self, packet: &Packet) -> bool {
-        matches!(self, Self::Observed(entry) if !entry.scope.intersects(packet.class))
-    }
-
     /// The entry that decided, if one did.
     pub const fn entry(&self) -> Option<&Entry> {
         match self {
@@ -88,19 +82,26 @@ pub fn decide<L: Lists>(lists: &L, control: Control, packet: &Packet) -> Verdict
     if touch.is_none() {
         return Verdict::Clean;
     }
-    let asked = Asked { lists, control, packet: *packet, touch };
+    let Packet { source, class, .. } = *packet;
     let mut findings = Findings::NONE;
-    if asked.allowed(&mut findings) {
-        return Verdict::Allowed(Entry::from_meaning(findings.decided));
-    }
-    if asked.denied(&mut findings) {
-        let entry = Entry::from_meaning(findings.decided);
-        return if control.observes() { Verdict::Observed(entry) } else { Verdict::Denied(entry) };
-    }
-    if findings.has_observed() {
-        Verdict::Observed(Entry::from_meaning(findings.observed))
+    let decided = if touch.prefixes {
+        // Memory of its own: what is handed on has to lie there, and the short way does without.
+        let (asked, mut of_all) = (Asked { lists, control, source, class, touch }, Findings::NONE);
+        let decided = asked.by_all(&mut of_all);
+        findings = of_all;
+        decided
     } else {
-        Verdict::Clean
+        Asked { lists, control, source, class, touch }.by_hosts(&mut findings)
+    };
+    let entry = Entry::from_meaning(findings.decided);
+    match decided {
+        Some(List::Allow) => Verdict::Allowed(entry),
+        Some(List::Deny) if control.observes() => Verdict::Observed(entry),
+        Some(List::Deny) => Verdict::Denied(entry),
+        None if findings.has_observed() => {
+            Verdict::Observed(Entry::from_meaning(findings.observed))
+        }
+        None => Verdict::Clean,
     }
 }
 
@@ -129,7 +130,8 @@ impl Findings {
 struct Asked<'a, L> {
     lists: &'a L,
     control: Control,
-    packet: Packet,
+    source: Source,
+    class: Scope,
     touch: Touch,
 }
 
@@ -140,7 +142,28 @@ impl<L: Lists> Asked<'_, L> {
             Kind::Hosts => self.touch.hosts,
             Kind::Allow | Kind::Deny => self.touch.prefixes,
         };
-        is_touched && self.control.uses(table, kind, self.packet.source.family())
+        is_touched && self.control.uses(table, kind, self.source.family())
+    }
+
+    /// What decides for a source that no prefix covers, as there are many in a flood.
+    #[inline(always)]
+    fn by_hosts(&self, findings: &mut Findings) -> Option<List> {
+        let denied = self.uses(Table::Rows, Kind::Hosts) && self.host(Table::Rows, findings)
+            || self.uses(Table::Feeds, Kind::Hosts) && self.host(Table::Feeds, findings);
+        denied.then_some(List::Deny)
+    }
+
+    /// What decides for any source. Apart from the rest, so that the program of most packets lies close
+    /// together in a processor's cache.
+    #[inline(never)]
+    fn by_all(&self, findings: &mut Findings) -> Option<List> {
+        if self.allowed(findings) {
+            Some(List::Allow)
+        } else if self.denied(findings) {
+            Some(List::Deny)
+        } else {
+            None
+        }
     }
 
     #[inline(always)]
@@ -163,11 +186,11 @@ impl<L: Lists> Asked<'_, L> {
         if entry.expires_s != 0 && !entry.is_live(self.lists.now_s()) {
             return false;
         }
-        if entry.scope.intersects(self.packet.class) {
+        if entry.scope.intersects(self.class) {
             findings.decided = entry.to_meaning();
             return true;
         }
-        if !findings.has_observed() && entry.observed.intersects(self.packet.class) {
+        if !findings.has_observed() && entry.observed.intersects(self.class) {
             findings.observed = entry.to_meaning();
         }
         false
@@ -175,7 +198,7 @@ impl<L: Lists> Asked<'_, L> {
 
     #[inline(always)]
     fn host(&self, table: Table, findings: &mut Findings) -> bool {
-        match self.lists.host(table, &self.packet.source) {
+        match self.lists.host(table, &self.source) {
             Some(entry) => self.decides(entry, findings),
             None => false,
         }
@@ -184,7 +207,7 @@ impl<L: Lists> Asked<'_, L> {
     /// What feeds say: nesting was resolved when they were published, so the longest says it all.
     #[inline(always)]
     fn resolved(&self, list: List, findings: &mut Findings) -> bool {
-        let source = &self.packet.source;
+        let source = &self.source;
         match self.lists.longest(Table::Feeds, list, source, source.family().bits()) {
             Some(entry) => self.decides(entry, findings),
             None => false,
@@ -196,11 +219,11 @@ impl<L: Lists> Asked<'_, L> {
     /// wider one: the walk asks again for less than the prefix it got.
     #[inline(always)]
     fn walk(&self, list: List, findings: &mut Findings) -> bool {
-        let prefix_len = self.packet.source.family().bits();
+        let prefix_len = self.source.family().bits();
         // All of it is the walk's own: what the kernel program gives to a helper has to lie in memory,
         // and few packets come here.
-        let Self { lists, control, packet, touch } = *self;
-        let asked = Asked { lists, control, packet, touch };
+        let Self { lists, control, source, class, touch } = *self;
+        let asked = Asked { lists, control, source, class, touch };
         let mut walk = Walk { asked, list, prefix_len, decided: false, findings: *findings };
         // Each step shortens the prefix, so 33 steps for v4 and 129 for v6 see every nested entry.
         // Should an entry claim to be longer than what was asked for, they still are bounded.
@@ -222,8 +245,8 @@ struct Walk<'a, L> {
 impl<L: Lists> Step for Walk<'_, L> {
     #[inline(always)]
     fn step(&mut self) -> bool {
-        let Asked { lists, packet, .. } = self.asked;
-        let longest = lists.longest(Table::Rows, self.list, &packet.source, self.prefix_len);
+        let Asked { lists, source, .. } = self.asked;
+        let longest = lists.longest(Table::Rows, self.list, &source, self.prefix_len);
         let Some(entry) = longest else { return true };
         if self.asked.decides(entry, &mut self.findings) {
             self.decided = true;
@@ -249,7 +272,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::entry::{Reason, Scope};
+    use crate::entry::Reason;
     use crate::parse::Family;
 
     const NOW_S: u32 = 1_000;

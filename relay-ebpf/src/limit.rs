@@ -2,54 +2,49 @@
 //! and remembers nothing else about a source, whose address may be forged.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{LruHashMap, PerCpuArray};
+use aya_ebpf::maps::LruHashMap;
 use relay_common::layout::{self, Settings};
 use relay_common::limit::Bucket;
-use relay_common::parse::{Packet, Source};
+use relay_common::parse::Source;
 
-use crate::{clock, settings};
+use crate::control::Said;
+use crate::cpu::{Cpu, boot_ns};
 
 #[map]
 static BUCKETS_V4: LruHashMap<u32, Bucket> = LruHashMap::with_max_entries(layout::BUCKETS, 0);
 #[map]
 static BUCKETS_V6: LruHashMap<u64, Bucket> = LruHashMap::with_max_entries(layout::BUCKETS, 0);
-/// The second that is running, and the connections that were opened in it, of this CPU.
-#[map]
-static OPENED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
-
 const NS_PER_MS: u64 = 1_000_000;
 const MS_PER_S: u64 = 1_000;
 
 /// Whether a packet that opens a connection is one too many from its source.
 #[inline(always)]
-pub(crate) fn exceeds(packet: &Packet) -> bool {
-    let Some(settings) = settings::get() else { return false };
-    let now_ms = clock::boot_ns() / NS_PER_MS;
-    if is_quiet(settings, now_ms / MS_PER_S) {
+pub(crate) fn exceeds(source: &Source, said: Said, cpu: Cpu) -> bool {
+    match *source {
+        Source::V4(address) => exceeds_v4(address, said, cpu),
+        Source::V6 { network, .. } => exceeds_v6(network, said, cpu),
+    }
+}
+
+/// Apart from the program of most packets: a limit is an option.
+#[inline(never)]
+fn exceeds_v4(address: u32, said: Said, cpu: Cpu) -> bool {
+    over(&BUCKETS_V4, &address, said.settings(), cpu)
+}
+
+/// As [`exceeds_v4`].
+#[inline(never)]
+fn exceeds_v6(network: u64, said: Said, cpu: Cpu) -> bool {
+    over(&BUCKETS_V6, &network, said.settings(), cpu)
+}
+
+#[inline(always)]
+fn over<K>(buckets: &LruHashMap<K, Bucket>, source: &K, settings: Settings, cpu: Cpu) -> bool {
+    let now_ms = boot_ns() / NS_PER_MS;
+    if cpu.is_quiet(settings, (now_ms / MS_PER_S) as u32) {
         return false;
     }
-    match packet.source {
-        Source::V4(address) => over(&BUCKETS_V4, &address, settings, now_ms as u32),
-        Source::V6 { network, .. } => over(&BUCKETS_V6, &network, settings, now_ms as u32),
-    }
-}
-
-/// Whether so few connections are opened over all that nobody is limited.
-#[inline(always)]
-fn is_quiet(settings: &Settings, now_s: u64) -> bool {
-    let Some(opened) = OPENED.get_ptr_mut(0) else { return true };
-    // SAFETY: the slot is this CPU's own, and a map's value lives as long as the program.
-    let [second, count] = unsafe { &mut *opened };
-    if *second != now_s {
-        *second = now_s;
-        *count = 0;
-    }
-    *count += 1;
-    *count <= u64::from(settings.syn_free_per_s)
-}
-
-#[inline(always)]
-fn over<K>(buckets: &LruHashMap<K, Bucket>, source: &K, settings: &Settings, now_ms: u32) -> bool {
+    let now_ms = now_ms as u32;
     if let Some(bucket) = buckets.get_ptr_mut(source) {
         // SAFETY: the element may be given to another source meanwhile, which then has a token
         // less or more; it is memory of the map either way.

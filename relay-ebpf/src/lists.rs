@@ -9,7 +9,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap};
-use relay_common::control::{Control, Kind, Slot, Table};
+use relay_common::control::{Control, Slot, Table};
 use relay_common::entry::{Entry, List};
 use relay_common::layout;
 use relay_common::packed::{self, Found, LINE_WORDS, Line, Place};
@@ -17,7 +17,9 @@ use relay_common::parse::{Family, Source};
 use relay_common::touch::{self, Touch};
 use relay_common::verdict::{Lists, Step};
 
-use crate::{clock, verifier};
+use crate::control::Said;
+use crate::cpu::Cpu;
+use crate::verifier;
 
 /// Keys in places where the compiler may write them in words: the verifier bears no word on the stack that
 /// is not aligned.
@@ -69,37 +71,19 @@ tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOS
         FEED_B_LINES_V4 FEED_B_LINES_V6);
 
 #[map]
-static CONTROL: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static TOUCHED_V4: Array<[u64; touch::words(Family::V4)]> =
-    Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
 static TOUCHED_V6: Array<[u64; touch::words(Family::V6)]> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
-#[map]
-static MEANINGS: Array<[u64; layout::MEANING_WORDS as usize]> =
-    Array::with_max_entries(packed::MEANINGS, BPF_F_MMAPABLE);
-
-/// What userspace has said; that nothing is guarded, while it has not.
-#[inline(always)]
-pub(crate) fn control() -> Control {
-    CONTROL.get(0).map_or(Control::default(), |&word| Control::from_word(word))
-}
-
 /// The kernel's tables, as one packet sees them.
 pub(crate) struct Tables {
+    said: Said,
     control: Control,
+    cpu: Cpu,
 }
 
 impl Tables {
     #[inline(always)]
-    pub(crate) fn under(control: Control) -> Self {
-        Self { control }
-    }
-
-    #[inline(always)]
-    fn marks<const WORDS: usize>(&self, words: &[u64; WORDS], source: &Source) -> Touch {
-        touch::of(&Marked { words, tables: self }, source)
+    pub(crate) fn under(said: Said, control: Control, cpu: Cpu) -> Self {
+        Self { said, control, cpu }
     }
 
     /// The one line in which a host may stand.
@@ -118,70 +102,76 @@ impl Tables {
     /// What its line has no room for.
     #[inline(always)]
     fn spilled(&self, table: Table, source: &Source) -> Option<Entry> {
-        // SAFETY: an element's memory stays one of this map while a program may look at it. It may
-        // be given to another host meanwhile, whose denial is read then.
-        let value = unsafe {
-            match source {
-                Source::V4(address) => {
-                    let key = address.to_be();
-                    match (table, self.control.slot()) {
-                        (Table::Rows, _) => HOSTS_V4.get(key),
-                        (Table::Feeds, Slot::A) => FEED_A_HOSTS_V4.get(key),
-                        (Table::Feeds, Slot::B) => FEED_B_HOSTS_V4.get(key),
-                    }
-                }
-                Source::V6 { network, .. } => {
-                    let key = network.to_be();
-                    match (table, self.control.slot()) {
-                        (Table::Rows, _) => HOSTS_V6.get(key),
-                        (Table::Feeds, Slot::A) => FEED_A_HOSTS_V6.get(key),
-                        (Table::Feeds, Slot::B) => FEED_B_HOSTS_V6.get(key),
-                    }
-                }
-            }
+        let (slot, mut meaning) = (self.control.slot(), [0; 2]);
+        let is_there = match source {
+            Source::V4(address) => spilled_v4(table, slot, address.to_be(), &mut meaning),
+            Source::V6 { network, .. } => spilled_v6(table, slot, network.to_be(), &mut meaning),
         };
-        value.map(|words| Entry::from_words(*words))
+        is_there.then(|| Entry::from_meaning(meaning))
     }
 }
 
-/// The map of touched sources of one family, of which any word is read without another lookup.
-struct Marked<'a, const WORDS: usize> {
-    words: &'a [u64; WORDS],
-    tables: &'a Tables,
+/// The hash behind a packed table. What is found is handed on in words ([`Entry::to_meaning`]): the
+/// verifier bears no others in memory. Apart from the program of most packets, for few lines spill.
+#[inline(never)]
+fn spilled_v4(table: Table, slot: Slot, key: u32, meaning: &mut [u64; 2]) -> bool {
+    // SAFETY: an element's memory stays one of this map while a program may look at it. It may be given
+    // to another host meanwhile, whose denial is read then.
+    let value = unsafe {
+        match (table, slot) {
+            (Table::Rows, _) => HOSTS_V4.get(key),
+            (Table::Feeds, Slot::A) => FEED_A_HOSTS_V4.get(key),
+            (Table::Feeds, Slot::B) => FEED_B_HOSTS_V4.get(key),
+        }
+    };
+    read(value, meaning)
 }
 
-impl<const WORDS: usize> touch::Words for Marked<'_, WORDS> {
+/// As [`spilled_v4`].
+#[inline(never)]
+fn spilled_v6(table: Table, slot: Slot, key: u64, meaning: &mut [u64; 2]) -> bool {
+    // SAFETY: as there.
+    let value = unsafe {
+        match (table, slot) {
+            (Table::Rows, _) => HOSTS_V6.get(key),
+            (Table::Feeds, Slot::A) => FEED_A_HOSTS_V6.get(key),
+            (Table::Feeds, Slot::B) => FEED_B_HOSTS_V6.get(key),
+        }
+    };
+    read(value, meaning)
+}
+
+#[inline(always)]
+fn read(value: Option<&Value>, meaning: &mut [u64; 2]) -> bool {
+    let Some(words) = value else { return false };
+    *meaning = Entry::from_words(*words).to_meaning();
+    true
+}
+
+/// The marks of a family, of which any word is read without another lookup. The compiler knows that no
+/// index is too great, the verifier of an older kernel would not.
+struct Marks<F>(F);
+
+impl<F: Fn(u32) -> u64> touch::Words for Marks<F> {
     #[inline(always)]
     fn word(&self, index: u32) -> u64 {
-        // The compiler knows that no index is greater, the verifier of an older kernel would not.
-        let index = verifier::another(index.into()) as usize;
-        self.words.get(index).copied().unwrap_or(u64::MAX)
-    }
-
-    /// Asks for the lines in which the host may stand. A processor that foresees what the marks will
-    /// say fetches them along with the marks, for which the lookup itself comes too late. Nothing
-    /// waits for what is read here.
-    #[inline(always)]
-    fn host_is_likely(&self, source: &Source) {
-        let Tables { control } = self.tables;
-        for table in Table::ALL {
-            if control.uses(table, Kind::Hosts, source.family()) {
-                let place = Place::of(source, control.lines(table, source.family()));
-                if let Some(line) = self.tables.line(table, source, place.line) {
-                    // SAFETY: it is a reference. Volatile, or the compiler would not read at all.
-                    unsafe { ptr::read_volatile(&line[0]) };
-                }
-            }
-        }
+        (self.0)(verifier::another(index.into()) as u32)
     }
 }
 
 impl Lists for Tables {
     #[inline(always)]
     fn touched(&self, source: &Source) -> Touch {
+        let are_prefixes = self.control.uses_prefixes(source.family());
         let touch = match source {
-            Source::V4(_) => TOUCHED_V4.get(0).map(|words| self.marks(words, source)),
-            Source::V6 { .. } => TOUCHED_V6.get(0).map(|words| self.marks(words, source)),
+            Source::V4(_) => {
+                let word = |index| self.said.touched_v4(index);
+                Some(touch::of(&Marks(word), source, are_prefixes))
+            }
+            Source::V6 { .. } => TOUCHED_V6.get(0).map(|words| {
+                let word = |index| words.get(index as usize).copied().unwrap_or(u64::MAX);
+                touch::of(&Marks(word), source, are_prefixes)
+            }),
         };
         let touch = touch.unwrap_or(Touch::ANY);
         let touch = verifier::forget_the_marks(touch, source);
@@ -203,7 +193,7 @@ impl Lists for Tables {
             Found::Spilled => return self.spilled(table, source),
             Found::No => return None,
         };
-        MEANINGS.get(number).map(|&meaning| Entry::from_meaning(meaning))
+        Some(self.said.meaning(number))
     }
 
     #[inline(always)]
@@ -252,6 +242,6 @@ impl Lists for Tables {
 
     #[inline(always)]
     fn now_s(&self) -> u32 {
-        clock::boot_s()
+        self.cpu.boot_s()
     }
 }

@@ -32,20 +32,22 @@ pub(crate) fn build(
         _ => "bpfel-unknown-none",
     };
     let target_dir = out_dir.join("ebpf");
-    let status = command(toolchain)?
+    let output = command(toolchain)?
         .current_dir(workspace)
         .args(["build", "--locked", "--release", "--package", "relay-ebpf"])
         .args(["--target", target, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
-        .status()
+        .output()
         .map_err(|error| {
             let cargo = toolchain.cargo.display();
             format!("starting {cargo}: {error}; run `cargo xtask setup` again")
         })?;
-    if !status.success() {
-        return Err("building the kernel program failed, for the reason above; if its toolchain \
-                    has changed, run `cargo xtask setup` again"
-            .to_owned());
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!(
+            "{said}\nbuilding the kernel program failed, for the reason above; if its toolchain has \
+             changed, run `cargo xtask setup` again"
+        ));
     }
     Ok(target_dir.join(target).join("release").join("postern-xdp"))
 }

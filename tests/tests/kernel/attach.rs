@@ -213,7 +213,7 @@ fn an_exchange_of_maps_that_ended_half_way_leaves_no_mixture_to_adopt() {
     filter.put(List::Deny, "192.0.2.9/32".parse().unwrap(), deny(Scope::ALL)).unwrap();
     shut_out(&mut filter);
     // A folder in the way ends it where a kill might.
-    let pin = wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).join(layout::MEANINGS);
+    let pin = wire.pin_dir().join(format!("v{LAYOUT_VERSION}")).join(layout::TOUCHED_V6);
     let aside = pin.with_file_name("aside");
     std::fs::rename(&pin, &aside).unwrap();
     std::fs::create_dir(&pin).unwrap();

@@ -18,7 +18,7 @@ fn pins_that_somebody_removes_are_made_anew() {
     let dir = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
     let pinned = |dir: &Path| fs::read_dir(dir).map_or(0, Iterator::count);
     let all = pinned(&dir);
-    let some = [layout::CONTROL, layout::TOTALS, "link_eth0"].map(|name| dir.join(name));
+    let some = [layout::CONTROL, layout::CPU, "link_eth0"].map(|name| dir.join(name));
     let renewed = |filter: &mut KernelFilter| {
         wire.gateway.enter(|| filter.keep_attached()).unwrap().pins.unwrap()
     };
@@ -66,7 +66,7 @@ fn a_folder_in_the_place_of_a_pin_is_no_pin_and_holds_up_no_other() {
     let wire = Wire::new();
     let mut filter = wire.open();
     let dir = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
-    let [link, totals] = ["link_eth0", layout::TOTALS].map(|name| dir.join(name));
+    let [link, totals] = ["link_eth0", layout::CPU].map(|name| dir.join(name));
     for in_the_way in [&link, &totals] {
         for pin in [&link, &totals] {
             fs::remove_file(pin).unwrap();

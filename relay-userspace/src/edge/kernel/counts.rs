@@ -5,20 +5,22 @@ use std::path::Path;
 
 use aya::Pod;
 use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use relay_common::layout::{self, LAYOUT_VERSION, RuleHits};
-use relay_common::totals::{COUNTERS, Counter, Totals};
+use relay_common::layout::{self, Cpu, LAYOUT_VERSION, RuleHits};
+use relay_common::totals::{Counter, Totals};
 
 use super::AttachError;
 use super::maps::kernel;
 use super::pins::layout_dir;
 use crate::edge::filter::FilterError;
 
+/// The bytes of [`Cpu`].
+type OfCpu = [u64; Cpu::WORDS];
 /// The bytes of [`RuleHits`]: hits, observed hits, and the second of the latest.
 type Hits = [u64; 3];
 
 /// What a filter has counted. What is read stays readable after the filter was taken off.
 pub struct Counters {
-    totals: PerCpuArray<MapData, u64>,
+    totals: PerCpuArray<MapData, OfCpu>,
     hits: PerCpuArray<MapData, Hits>,
     cpus: usize,
 }
@@ -31,7 +33,7 @@ impl fmt::Debug for Counters {
 
 impl Counters {
     pub(super) fn new(
-        totals: PerCpuArray<MapData, u64>,
+        totals: PerCpuArray<MapData, OfCpu>,
         hits: PerCpuArray<MapData, Hits>,
     ) -> Result<Self, AttachError> {
         let cpus = aya::util::nr_cpus()
@@ -46,7 +48,7 @@ impl Counters {
     /// What is pinned there is something else.
     pub fn left_in(pin_dir: &Path) -> Result<Option<Self>, AttachError> {
         let dir = layout_dir(pin_dir, LAYOUT_VERSION);
-        let [totals, hits] = [layout::TOTALS, layout::RULE_HITS].map(|name| dir.join(name));
+        let [totals, hits] = [layout::CPU, layout::RULE_HITS].map(|name| dir.join(name));
         if !totals.exists() || !hits.exists() {
             return Ok(None);
         }
@@ -66,10 +68,11 @@ impl Counters {
     /// The kernel's own.
     pub fn totals(&self) -> Result<Totals, FilterError> {
         let mut totals = Totals::default();
-        for index in 0..COUNTERS {
-            let values =
-                self.totals.get(&index, 0).map_err(|error| kernel("to read the totals", error))?;
-            values.iter().for_each(|&count| totals.add_at(index, count));
+        let of_cpus =
+            self.totals.get(&0, 0).map_err(|error| kernel("to read the totals", error))?;
+        for of_cpu in of_cpus.iter() {
+            let counts = of_cpu.iter().skip(Cpu::COUNTERS_AT);
+            (0..).zip(counts).for_each(|(index, &count)| totals.add_at(index, count));
         }
         Ok(totals)
     }
@@ -89,16 +92,19 @@ impl Counters {
     }
 
     pub(super) fn set_totals(&mut self, totals: &Totals) -> Result<(), FilterError> {
+        // Its clock and its budgets begin anew with the next packet.
+        let mut words = [0; Cpu::WORDS];
         for counter in Counter::all() {
-            set(&mut self.totals, counter.index(), totals.get(counter), self.cpus)?;
+            words[Cpu::COUNTERS_AT + counter.index() as usize] = totals.get(counter);
         }
-        Ok(())
+        set(&mut self.totals, 0, words, [0; Cpu::WORDS], self.cpus)
     }
 
     pub(super) fn set_rule(&mut self, rule: u32, hits: RuleHits) -> Result<(), FilterError> {
         has_counter(rule)?;
         let RuleHits { hits, observed, last_s } = hits;
-        set(&mut self.hits, rule, [hits, observed, last_s.cast_unsigned()], self.cpus)
+        let hits = [hits, observed, last_s.cast_unsigned()];
+        set(&mut self.hits, rule, hits, Hits::default(), self.cpus)
     }
 }
 
@@ -106,15 +112,16 @@ fn has_counter(rule: u32) -> Result<(), FilterError> {
     if rule < layout::RULES { Ok(()) } else { Err(FilterError::NoSuchRule { rule }) }
 }
 
-/// Gives a value to the first CPU's slot, and none to the others.
-fn set<T: Pod + Default>(
+/// Gives a value to the first CPU's slot, and another to the rest.
+fn set<T: Pod>(
     map: &mut PerCpuArray<MapData, T>,
     index: u32,
     value: T,
+    rest: T,
     cpus: usize,
 ) -> Result<(), FilterError> {
     let failed = |error| kernel("to set a counter", error);
-    let mut values = vec![T::default(); cpus];
+    let mut values = vec![rest; cpus];
     if let Some(first) = values.first_mut() {
         *first = value;
     }

@@ -47,7 +47,7 @@ impl Hosts {
     /// The packed table in a map that was made for so many entries.
     pub(super) fn map(fd: BorrowedFd<'_>, family: Family, room: u32) -> io::Result<Self> {
         let lines = Lines::for_entries(family, room);
-        let words = Words::map(fd, lines.in_map(family) * LINE_WORDS as u32)?;
+        let words = Words::map(fd, 0..lines.in_map(family) as usize * LINE_WORDS)?;
         if lines.is_none() {
             words.set(0, packed::spilled(0));
         }
@@ -57,7 +57,7 @@ impl Hosts {
 
     /// How many hosts stand in a map of so many lines, that was made for another number of entries.
     pub(super) fn count_in(fd: BorrowedFd<'_>, family: Family, lines: u32) -> io::Result<u64> {
-        let words = Words::map(fd, lines * LINE_WORDS as u32)?;
+        let words = Words::map(fd, 0..lines as usize * LINE_WORDS)?;
         let (held, cleared) = (AtomicU64::new(0), AtomicU32::new(0));
         let lines = Lines::of_map(family, lines);
         let mut count = 0;

@@ -89,7 +89,7 @@ fn taken(mut ebpf: Ebpf, sizes: MapSizes) -> Result<Loaded, AttachError> {
 fn is_of_the_lists(name: &str) -> bool {
     let tables = layout::TABLES.iter().map(|&(.., name)| name);
     let lines = layout::LINES.iter().map(|&(.., name)| name);
-    let words = [layout::CONTROL, layout::TOUCHED_V4, layout::TOUCHED_V6, layout::MEANINGS];
+    let words = [layout::CONTROL, layout::TOUCHED_V6];
     tables.chain(lines).chain(words).any(|it| it == name)
 }
 

@@ -49,7 +49,10 @@ impl Lists for At<'_> {
             Family::V4 => &self.maps.touched_v4,
             Family::V6 => &self.maps.touched_v6,
         };
-        self.control.widened(touch::of(marks, source), source.family())
+        self.control.widened(
+            touch::of(marks, source, self.control.uses_prefixes(source.family())),
+            source.family(),
+        )
     }
 
     fn host(&self, side: Side, source: &Source) -> Option<Entry> {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError, RingBuf};
+use aya::maps::{Map, MapData, MapError, RingBuf};
 use ipnet::IpNet;
 use relay_common::control::{Control, Kind, Place, Table as Side};
 use relay_common::entry::{Entry, List, Scope};
@@ -24,9 +24,6 @@ use super::table::{Table, is_full};
 use super::words::Words;
 use crate::edge::filter::{FilterError, MapSizes, Modes, family_of};
 
-/// The bytes of [`Settings`].
-type SettingWords = [u32; 4];
-
 /// All maps of one layout, open.
 pub(super) struct Maps {
     /// In the order of [`layout::TABLES`].
@@ -34,11 +31,11 @@ pub(super) struct Maps {
     /// In the order of [`layout::LINES`].
     packed: Vec<Hosts>,
     meanings: Mutex<Meanings>,
+    /// The first words of the map: the control word and the settings.
     control: Words,
     pub(super) touched_v4: Words,
     pub(super) touched_v6: Words,
     pub(super) counters: Counters,
-    settings: Array<MapData, SettingWords>,
     /// Until its reader has asked for it.
     pub(super) events: Option<RingBuf<MapData>>,
     sizes: MapSizes,
@@ -82,17 +79,17 @@ impl Maps {
         let tables = layout::TABLES.iter().map(table).collect::<Result<Vec<_>, AttachError>>()?;
         let mapping = |error| AttachError::load("mapping a map into memory", error);
         let words =
-            |name, count| Words::map(descriptor(ebpf, name)?.as_fd(), count).map_err(mapping);
+            |name, range| Words::map(descriptor(ebpf, name)?.as_fd(), range).map_err(mapping);
         let packed = |&(place, family, name)| {
             let room = sizes.of_place(place, List::Deny);
             Hosts::map(descriptor(ebpf, name)?.as_fd(), family, room).map_err(mapping)
         };
         let packed = layout::LINES.iter().map(packed).collect::<Result<Vec<_>, AttachError>>()?;
-        let meanings = descriptor(ebpf, layout::MEANINGS)?;
+        let meanings = descriptor(ebpf, layout::CONTROL)?;
         let meanings = Mutex::new(Meanings::map(meanings.as_fd()).map_err(mapping)?);
-        let control = words(layout::CONTROL, 1)?;
-        let touched_v4 = words(layout::TOUCHED_V4, touch::words(Family::V4) as u32)?;
-        let touched_v6 = words(layout::TOUCHED_V6, touch::words(Family::V6) as u32)?;
+        let control = words(layout::CONTROL, 0..layout::MEANINGS_AT)?;
+        let touched_v4 = words(layout::CONTROL, layout::TOUCHED_V4_AT..layout::CONTROL_WORDS)?;
+        let touched_v6 = words(layout::TOUCHED_V6, 0..touch::words(Family::V6))?;
         let maps = Self {
             tables,
             packed,
@@ -100,8 +97,7 @@ impl Maps {
             control,
             touched_v4,
             touched_v6,
-            counters: Counters::new(take(ebpf, layout::TOTALS)?, take(ebpf, layout::RULE_HITS)?)?,
-            settings: take(ebpf, layout::SETTINGS)?,
+            counters: Counters::new(take(ebpf, layout::CPU)?, take(ebpf, layout::RULE_HITS)?)?,
             events: Some(take(ebpf, layout::EVENTS)?),
             sizes,
         };
@@ -277,7 +273,6 @@ impl Maps {
     }
 
     pub(super) fn set_modes(&mut self, modes: &Modes) -> Result<(), FilterError> {
-        let doing = "to change the filter's settings";
         let cpus = self.counters.cpus();
         let each_cpu = |per_s: u32| per_s.div_ceil(u32::try_from(cpus).unwrap_or(1).max(1));
         let limit = modes.syn.unwrap_or_default();
@@ -287,13 +282,9 @@ impl Maps {
             syn_free_per_s: limit.free_per_s / u32::try_from(cpus).unwrap_or(1).max(1),
             events_per_s: each_cpu(modes.events_per_s),
         };
-        let words = [
-            settings.syn_per_s,
-            settings.syn_burst,
-            settings.syn_free_per_s,
-            settings.events_per_s,
-        ];
-        self.settings.set(0, words, 0).map_err(|error| kernel(doing, error))?;
+        for (at, word) in (layout::SETTINGS_AT as u32..).zip(settings.to_words()) {
+            self.control.set(at, word);
+        }
         self.set_control(
             self.control()
                 .with_observes(modes.observes)

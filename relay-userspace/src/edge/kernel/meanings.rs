@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use relay_common::entry::Entry;
-use relay_common::layout::MEANING_WORDS;
+use relay_common::layout;
 use relay_common::packed::MEANINGS;
 
 use super::grace;
 use super::words::Words;
 
+/// Words of an entry.
+const MEANING_WORDS: u32 = layout::MEANING_WORDS as u32;
 /// So many numbers rest together: waiting for each alone would hold up whoever changes a list.
 /// What finds no number meanwhile stands in the hash, and is as much in force there.
 const RESTED_TOGETHER: usize = 1024;
@@ -29,10 +31,10 @@ pub(super) struct Meanings {
 }
 
 impl Meanings {
-    /// The meanings of a map, none of them in use until [`adopt`](Self::adopt) says so.
+    /// The meanings in the map CONTROL, none of them in use until [`adopt`](Self::adopt) says so.
     pub(super) fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
         Ok(Self {
-            words: Words::map(fd, MEANINGS * MEANING_WORDS)?,
+            words: Words::map(fd, layout::MEANINGS_AT..layout::TOUCHED_V4_AT)?,
             numbers: HashMap::new(),
             uses: vec![0; MEANINGS as usize],
             free: Vec::new(),
