@@ -28,8 +28,10 @@ use super::xdp_filter::XdpFilter;
 use crate::figure::{Bar, Line, Rounds, Table};
 use crate::netns::{Netns, veth};
 
-const ROUNDS: usize = 5;
-const PACKETS: usize = 400_000;
+/// Short and many: neighbours on the machine come and go within seconds, and a figure is one side beside
+/// another in the same round.
+const ROUNDS: usize = 15;
+const PACKETS: usize = 200_000;
 /// So few that all that is read of them stays in a processor's own caches: what is left is the
 /// program's work, and the rest of a million's cost is the memory's.
 const FEW: usize = 1_000;
@@ -129,7 +131,7 @@ fn flooded(peers: &mut Peers) -> Result<Table> {
     })?;
     // Once for the caches and the sizes of what grows.
     for side in &mut wires.sides {
-        side.flood.send(PACKETS / 10)?;
+        side.flood.send(PACKETS / 5)?;
     }
     for _ in 0..ROUNDS {
         for side in &mut wires.sides {
