@@ -11,15 +11,22 @@ pub enum Fate {
     Observed = 1,
     /// Dropped since its source opened too many connections.
     Limited = 2,
+    /// Its source opened too many connections; it passed, since the filter only observes.
+    LimitObserved = 3,
 }
 
 impl Fate {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dropped => "dropped",
-            Self::Observed => "observed",
+            Self::Observed | Self::LimitObserved => "observed",
             Self::Limited => "limited",
         }
+    }
+
+    /// Whether no entry decided, but the limit on connections.
+    pub const fn is_of_the_limit(self) -> bool {
+        matches!(self, Self::Limited | Self::LimitObserved)
     }
 
     const fn from_number(number: u8) -> Option<Self> {
@@ -27,6 +34,7 @@ impl Fate {
             0 => Some(Self::Dropped),
             1 => Some(Self::Observed),
             2 => Some(Self::Limited),
+            3 => Some(Self::LimitObserved),
             _ => None,
         }
     }
@@ -42,7 +50,7 @@ pub struct Event {
     pub port: u16,
     pub fate: Fate,
     /// The rule, the reason's number and the prefix length of the entry that decided; zeros for
-    /// [`Fate::Limited`], observed or not.
+    /// the limit's own.
     pub rule: u32,
     pub reason: u8,
     pub prefix_len: u8,

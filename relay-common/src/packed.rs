@@ -326,29 +326,42 @@ pub const fn host_of(family: Family, lines: Lines, line: u32, slot: u64) -> Sour
     }
 }
 
-/// 2^32 and 2^64 divided by the golden ratio, to the next odd number.
+/// 2^32 divided by the golden ratio, to an odd number.
 const V4_FACTOR: u32 = 0x9e37_79b1;
-const V6_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Without it the rest of every host *.*.0.0 would be zero.
+const V4_SUMMAND: u32 = 0x5bd1_e995;
+/// Odd numbers with bits all over.
+const V6_FACTORS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9];
 
-/// A bijection whose first bits spread neighbours, and whatever else lies at equal distances, as evenly
-/// as can be (Knuth, The Art of Computer Programming, section 6.4, theorem S). Multiplying by an odd
-/// number is undone by multiplying by its inverse.
+/// A bijection whose first bits spread neighbours, and most of what lies at equal distances (Knuth, The
+/// Art of Computer Programming, section 6.4, theorem S). Multiplying by an odd number is undone by
+/// multiplying by its inverse.
 #[inline(always)]
 const fn mix_v4(x: u32) -> u32 {
-    x.wrapping_mul(V4_FACTOR)
+    x.wrapping_mul(V4_FACTOR).wrapping_add(V4_SUMMAND)
 }
 
 const fn unmix_v4(x: u32) -> u32 {
-    x.wrapping_mul(inverse(V4_FACTOR as u64) as u32)
+    x.wrapping_sub(V4_SUMMAND).wrapping_mul(inverse(V4_FACTOR as u64) as u32)
 }
 
+/// Shifts and multiplications in turn, as Stafford's mixers do: of 64 bits one multiplication would
+/// leave too many networks at certain distances, 2^16 for one, in too few lines.
 #[inline(always)]
-const fn mix_v6(x: u64) -> u64 {
-    x.wrapping_mul(V6_FACTOR)
+const fn mix_v6(mut x: u64) -> u64 {
+    x ^= x >> 32;
+    x = x.wrapping_mul(V6_FACTORS[0]);
+    x ^= x >> 32;
+    x = x.wrapping_mul(V6_FACTORS[1]);
+    x ^ x >> 32
 }
 
-const fn unmix_v6(x: u64) -> u64 {
-    x.wrapping_mul(inverse(V6_FACTOR))
+const fn unmix_v6(mut x: u64) -> u64 {
+    x ^= x >> 32;
+    x = x.wrapping_mul(inverse(V6_FACTORS[1]));
+    x ^= x >> 32;
+    x = x.wrapping_mul(inverse(V6_FACTORS[0]));
+    x ^ x >> 32
 }
 
 /// The inverse of an odd number modulo 2^64, by Newton's iteration: each turn doubles the bits
@@ -493,6 +506,26 @@ mod tests {
                 let zeros = Place { rest: 0, ..place };
                 assert_eq!(zeros.find(|word| u64::from(word == 0)), Found::Spilled);
                 assert!(!zeros.is_in(0));
+            }
+        }
+    }
+
+    /// Whole networks, one host of each, the same host in each.
+    #[test]
+    fn hosts_at_equal_distances_spread_over_the_lines() {
+        for v6 in [false, true] {
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            let lines = Lines::for_entries(family, 1_000_000);
+            for step in (0..if v6 { 48 } else { 17 }).map(|log2| 1u64 << log2) {
+                let mut taken = std::vec![0; lines.count() as usize];
+                let mut spilled = 0;
+                for host in (0..65_536u64).map(|n| (n + 7) * step) {
+                    let place = Place::of(&source(v6, host), lines);
+                    let line = &mut taken[place.line as usize];
+                    *line += 1;
+                    spilled += u32::from(!place.has_slots() || *line > slots(family));
+                }
+                assert!(spilled < 65, "{spilled} of {family:?} at {step}");
             }
         }
     }

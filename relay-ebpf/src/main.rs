@@ -130,7 +130,7 @@ impl Seen {
     fn limited(&self) -> u32 {
         let observed = self.control.observes();
         self.cpu.count(Counter::of_limit(self.packet.source.family(), observed));
-        let fate = if observed { Fate::Observed } else { Fate::Limited };
+        let fate = if observed { Fate::LimitObserved } else { Fate::Limited };
         self.tell(fate, &Entry::new(Scope::NONE, Reason::Manual, 0), self.cpu.boot_s());
         if observed { XDP_PASS } else { XDP_DROP }
     }

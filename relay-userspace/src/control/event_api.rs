@@ -51,7 +51,7 @@ impl From<Fate> for FateName {
     fn from(fate: Fate) -> Self {
         match fate {
             Fate::Dropped => Self::Dropped,
-            Fate::Observed => Self::Observed,
+            Fate::Observed | Fate::LimitObserved => Self::Observed,
             Fate::Limited => Self::Limited,
         }
     }

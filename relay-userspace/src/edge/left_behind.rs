@@ -93,6 +93,23 @@ fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<Option<Ended>, AttachError
     Ok(Some(Ended { kept_in, lost }))
 }
 
+/// Keeps what a filter of another layout has counted, before one of this layout takes its place. That it
+/// cannot be kept is told and no error: the lists are what counts.
+pub fn keep_of_another_layout(edge_dir: &Path, pin_dir: &Path) {
+    let kept = match Counters::of_another_layout(pin_dir) {
+        Ok(Some(counters)) => keep_of_left(&counters, &edge_dir.join(LISTS)),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = kept {
+        let error = format!("{error:#}");
+        tracing::error!(
+            error,
+            "what the filter of another layout had counted since the last copy is lost"
+        );
+    }
+}
+
 fn noted(edge_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let path = edge_dir.join(FILE);
     let text = match fs::read_to_string(&path) {

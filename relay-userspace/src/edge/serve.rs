@@ -85,6 +85,7 @@ fn in_the_kernel(
     let noted = left_behind::note(edge_dir, &settings.pin_dir);
     let ended = noted.and_then(|()| end_others(edge_dir, Some(&settings.pin_dir)));
     let outcome = ended.and_then(|()| {
+        left_behind::keep_of_another_layout(edge_dir, &settings.pin_dir);
         let _until_the_end = settings.log_drops.then(|| DropLog::of(program_id)).transpose()?;
         served.run(filter)
     });

@@ -227,6 +227,26 @@ fn what_a_filter_without_an_edge_has_dropped_is_kept_when_it_ends() -> Result<()
 }
 
 #[test]
+fn what_a_filter_of_another_layout_has_dropped_is_kept_when_this_one_takes_over() -> Result<()> {
+    let mut world = World::new()?;
+    world.start_with("", &["--keep-filter"])?;
+    world.cli_ok(&["deny", "add", OTHER])?;
+    knock(&world, OTHER);
+    let hits = row_of(&world, "203.0.113.99/32")?["hits"].as_u64().context("no hits")?;
+    world.stop()?;
+    // Since then, it counts without an edge.
+    knock(&world, OTHER);
+    fs::rename(world.pins.join(format!("v{LAYOUT_VERSION}")), world.pins.join("v50"))?;
+    world.start("")?;
+    ensure!(!world.pins.join("v50").exists());
+    let more = row_of(&world, "203.0.113.99/32")?["hits"].as_u64();
+    ensure!(more > Some(hits), "{more:?} hits after {hits}");
+    let dropped = world.json(&["stats"])?["edge"]["packets"]["dropped"].as_u64();
+    ensure!(dropped == more, "{more:?} hits, and {dropped:?} dropped");
+    world.stop()
+}
+
+#[test]
 fn what_somebody_changes_in_the_kernel_is_said_repaired_and_counted() -> Result<()> {
     let mut world = World::new()?;
     world.start("")?;

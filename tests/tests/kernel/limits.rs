@@ -151,6 +151,9 @@ fn what_is_told_says_what_happened() {
         probe.run(&Frame::tcp(ip(source), port).bytes(), 1).unwrap();
     }
     run(&mut probe, "203.0.113.7", SYN, BURST + 1);
+    let modes = Modes { observes: true, syn: Some(STRICT), events_per_s: 1_000 };
+    probe.filter.set_modes(&modes).unwrap();
+    run(&mut probe, "203.0.113.7", SYN, 1);
     let events = probe.events().unwrap();
     let said = |event: &Event| (event.source, event.port, event.fate, event.rule, event.prefix_len);
     let (v4, v6) = (Source::from(ip("192.0.2.1")), Source::from(ip("2001:db8:0:1::9")));
@@ -160,10 +163,11 @@ fn what_is_told_says_what_happened() {
         (v6, 25, Fate::Dropped, 77, 48),
         (v6, 465, Fate::Observed, 77, 48),
         (Source::from(ip("203.0.113.7")), 25, Fate::Limited, 0, 0),
+        (Source::from(ip("203.0.113.7")), 25, Fate::LimitObserved, 0, 0),
     ];
     assert_eq!(events.iter().map(said).collect::<Vec<_>>(), expected);
     for event in &events {
-        let of_rule = if event.fate == Fate::Limited { 0 } else { Reason::Dnsbl as u8 };
+        let of_rule = if event.fate.is_of_the_limit() { 0 } else { Reason::Dnsbl as u8 };
         assert_eq!(event.reason, of_rule);
         let at_s = event.at_ns / 1_000_000_000;
         assert!((before_s..=u64::from(boottime_s())).contains(&at_s));

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 use postern::edge::filter::Filter;
-use postern::edge::kernel::{AttachError, KernelFilter};
+use postern::edge::kernel::{AttachError, Counters, KernelFilter};
 use relay_common::layout::{self, LAYOUT_VERSION};
+use relay_common::parse::Family;
+use relay_common::totals::{COUNTERS, Counter};
 
 use crate::wire::{Wire, shut_out};
 
@@ -97,4 +100,40 @@ fn a_folder_in_the_place_of_a_pin_is_no_pin_and_holds_up_no_other() {
     drop(filter);
     assert!(!wire.connects("10.7.0.1:25"), "the link holds it");
     wire.open().detach().unwrap();
+}
+
+/// Layouts up to 4 had a slot for each counter.
+#[test]
+fn what_a_filter_of_another_layout_has_counted_is_read() {
+    let wire = Wire::new();
+    let mut filter = wire.open();
+    shut_out(&mut filter);
+    assert!(!wire.connects("10.7.0.1:25"));
+    let counted = filter.totals().unwrap();
+    assert!(counted.dropped(Family::V4) > 0);
+    drop(filter);
+    let own = wire.pin_dir().join(format!("v{LAYOUT_VERSION}"));
+    assert_eq!(Counters::left_in(&wire.pin_dir()).unwrap().unwrap().totals().unwrap(), counted);
+    assert!(Counters::of_another_layout(&wire.pin_dir()).unwrap().is_none());
+    // A later one, of which no more is known than that its counters are as here.
+    let other = own.with_file_name("v50");
+    fs::rename(&own, &other).unwrap();
+    let left = Counters::of_another_layout(&wire.pin_dir()).unwrap().unwrap();
+    assert_eq!(left.totals().unwrap(), counted);
+    // And an earlier one.
+    fs::remove_file(other.join(layout::CPU)).unwrap();
+    assert!(Counters::left_in(&wire.pin_dir()).unwrap().is_none());
+    let pin = other.join("TOTALS").display().to_string();
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        assert!(Command::new("bpftool").args(&words).status().unwrap().success(), "{words:?}");
+    };
+    let kind = format!("type percpu_array key 4 value 8 entries {COUNTERS} name TOTALS");
+    run(&format!("map create {pin} {kind}"));
+    let key = Counter::NotIp.index();
+    run(&format!("map update pinned {pin} key {key} 0 0 0 value 7 0 0 0 0 0 0 0"));
+    let left = Counters::left_in(&wire.pin_dir()).unwrap().unwrap();
+    // In each CPU's slot.
+    let not_ip = left.totals().unwrap().get(Counter::NotIp);
+    assert!(not_ip >= 7 && not_ip.is_multiple_of(7), "{not_ip}");
 }

@@ -143,7 +143,7 @@ fn named(event: &Event, now: Now, rule: impl Fn(u32) -> String) -> PacketEvent {
     let address = std::net::IpAddr::from(event.source);
     let ago_ms = now.boot_ms.saturating_sub(event.at_ns / 1_000_000);
     let fate = FateName::from(event.fate);
-    let by_entry = fate != FateName::Limited;
+    let by_entry = !event.fate.is_of_the_limit();
     let reason = Reason::from_number(event.reason).filter(|_| by_entry);
     let prefix = ipnet::IpNet::new(address, event.prefix_len).ok().filter(|_| by_entry);
     PacketEvent {

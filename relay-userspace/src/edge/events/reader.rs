@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use relay_common::event::{Event, Fate};
+use relay_common::event::Event;
 
 use super::hub::Hub;
 use super::source::EventSource;
@@ -94,7 +94,7 @@ impl Names {
             self.known.clear();
             self.since_ms = now.boot_ms;
         }
-        let decided = events.iter().filter(|event| event.fate != Fate::Limited);
+        let decided = events.iter().filter(|event| !event.fate.is_of_the_limit());
         let unknown: BTreeSet<u32> = decided
             .map(|event| event.rule)
             .filter(|rule| *rule != RULE_SLOT_OTHER && !self.known.contains_key(rule))

@@ -52,7 +52,8 @@ const FOLLOW: EventsQuery = EventsQuery { last: 0, follow: true };
 fn an_event_says_when_who_where_and_why() {
     let hub = Hub::new(true);
     let limited = Event { fate: Fate::Limited, rule: 0, reason: 0, prefix_len: 0, ..event(9, 0) };
-    publish(&hub, &[event(9, 250), limited]);
+    let passed = Event { fate: Fate::LimitObserved, ..limited };
+    publish(&hub, &[event(9, 250), limited, passed]);
     let mut all = hub.subscribe(EventsQuery { last: 10, follow: false }).unwrap();
     let text = all.try_recv().unwrap();
     assert_eq!(
@@ -60,6 +61,8 @@ fn an_event_says_when_who_where_and_why() {
         "{\"time\":\"2027-01-15T08:00:00.250Z\",\"fate\":\"dropped\",\"address\":\"203.0.113.9\",\
          \"port\":25,\"rule\":\"rule 7\",\"reason\":\"dnsbl\",\"prefix\":\"203.0.113.0/24\"}\n\
          {\"time\":\"2027-01-15T08:00:00.500Z\",\"fate\":\"limited\",\"address\":\"203.0.113.9\",\
+         \"port\":25,\"rule\":\"connection limit\"}\n\
+         {\"time\":\"2027-01-15T08:00:00.500Z\",\"fate\":\"observed\",\"address\":\"203.0.113.9\",\
          \"port\":25,\"rule\":\"connection limit\"}\n"
     );
     assert!(all.blocking_recv().is_none(), "without follow the answer ends");

@@ -173,7 +173,7 @@ fn runs_ours(link: &Link) -> bool {
 }
 
 /// The directories of all layouts under a pin directory.
-fn layouts(pin_dir: &Path) -> Result<Vec<PathBuf>, AttachError> {
+pub(super) fn layouts(pin_dir: &Path) -> Result<Vec<PathBuf>, AttachError> {
     if !is_bpffs(pin_dir) {
         return Ok(Vec::new());
     }
