@@ -242,6 +242,7 @@ mod tests {
                 for family in Family::ALL {
                     let used = zero.with_used(table, kind, family, true);
                     assert!(used.uses(table, kind, family) && used.uses_any(family));
+                    assert_eq!(used.uses_prefixes(family), kind != Kind::Hosts);
                     assert_eq!(used.with_used(table, kind, family, false), zero);
                     single(used);
                 }

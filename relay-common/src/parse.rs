@@ -135,7 +135,7 @@ pub enum Unjudged {
     Malformed(Malformed),
 }
 
-/// What is wrong with a frame. The numbers are places in the totals map.
+/// What is wrong with a frame. The numbers are places in the totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Malformed {

@@ -31,7 +31,7 @@ impl Pass {
     }
 }
 
-/// One counter of the totals map.
+/// One counter of the totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Counter {
     /// Judged and passed.
@@ -76,7 +76,7 @@ const FRAGMENTS_AT: u32 = NOT_IP_AT + 1;
 const MALFORMED_AT: u32 = FRAGMENTS_AT + 2;
 const V4_MAPPED_AT: u32 = MALFORMED_AT + KINDS;
 const EVENTS_AT: u32 = V4_MAPPED_AT + 1;
-/// Slots in the totals map.
+/// How many places the totals have.
 pub const COUNTERS: u32 = EVENTS_AT + 3;
 
 impl Counter {
@@ -129,7 +129,7 @@ impl Counter {
         }
     }
 
-    /// The counter's place in the totals map, below [`COUNTERS`].
+    /// The counter's place in the totals, below [`COUNTERS`].
     #[inline(always)]
     pub const fn index(self) -> u32 {
         match self {
@@ -210,7 +210,7 @@ pub const fn is_v4_mapped(source: &Source) -> bool {
     }
 }
 
-/// The totals map, summed over all CPUs. Counts of packets since the maps were made.
+/// The totals, summed over all CPUs. Counts of packets since the maps were made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
     counts: [u64; COUNTERS as usize],
@@ -231,7 +231,7 @@ impl Totals {
         self.add_at(counter.index(), packets);
     }
 
-    /// Adds to a place of the totals map; a place this layout does not know is left out.
+    /// Adds to a place of the totals; a place this layout does not know is left out.
     pub fn add_at(&mut self, index: u32, packets: u64) {
         if let Some(count) = self.counts.get_mut(index as usize) {
             *count = count.wrapping_add(packets);

@@ -14,6 +14,7 @@ use crate::cpu::{Cpu, boot_ns};
 static BUCKETS_V4: LruHashMap<u32, Bucket> = LruHashMap::with_max_entries(layout::BUCKETS, 0);
 #[map]
 static BUCKETS_V6: LruHashMap<u64, Bucket> = LruHashMap::with_max_entries(layout::BUCKETS, 0);
+
 const NS_PER_MS: u64 = 1_000_000;
 const MS_PER_S: u64 = 1_000;
 

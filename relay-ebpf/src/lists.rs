@@ -73,6 +73,7 @@ tables!(FEED_B_ALLOW_V4 FEED_B_ALLOW_V6 FEED_B_DENY_V4 FEED_B_DENY_V6 FEED_B_HOS
 #[map]
 static TOUCHED_V6: Array<[u64; touch::words(Family::V6)]> =
     Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// The kernel's tables, as one packet sees them.
 pub(crate) struct Tables {
     said: Said,

@@ -37,12 +37,11 @@ fn postern(ctx: XdpContext) -> u32 {
     let (Some(said), Some(cpu)) = (Said::look_up(), Cpu::look_up()) else { return XDP_PASS };
     let frame = frame::Linear::of(&ctx);
     // All that follows stands in the program once for each family, which is known in each.
-    let parsed = match parse::ethernet(&frame) {
-        Ok((Family::V4, offset)) => return judge(&ctx, said, cpu, parse::ipv4(&frame, offset)),
-        Ok((Family::V6, offset)) => return judge(&ctx, said, cpu, parse::ipv6(&frame, offset)),
-        Err(why) => why,
-    };
-    unjudged(parsed, cpu)
+    match parse::ethernet(&frame) {
+        Ok((Family::V4, offset)) => judge(&ctx, said, cpu, parse::ipv4(&frame, offset)),
+        Ok((Family::V6, offset)) => judge(&ctx, said, cpu, parse::ipv6(&frame, offset)),
+        Err(why) => unjudged(why, cpu),
+    }
 }
 
 #[inline(always)]

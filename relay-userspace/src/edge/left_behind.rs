@@ -81,6 +81,17 @@ fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<Option<Ended>, AttachError
     }
     let kept_in = pin_dir.to_owned();
     tracing::warn!(kept_in = %kept_in.display(), "the filter that was left there is off");
+    Ok(Some(Ended { kept_in, lost: keep(counters, edge_dir) }))
+}
+
+/// Keeps what a filter of another layout has counted, before one of this layout takes its place. That it
+/// cannot be kept is told and no error: the lists are what counts.
+pub fn keep_of_another_layout(edge_dir: &Path, pin_dir: &Path) {
+    keep(Counters::of_another_layout(pin_dir), edge_dir);
+}
+
+/// Keeps what a filter has counted, with the lists. Logs and says why it could not, if so.
+fn keep(counters: Result<Option<Counters>, AttachError>, edge_dir: &Path) -> Option<String> {
     let kept = match counters {
         Ok(Some(counters)) => keep_of_left(&counters, &edge_dir.join(LISTS)),
         Ok(None) => Ok(()),
@@ -88,26 +99,9 @@ fn end_one(edge_dir: &Path, pin_dir: &Path) -> Result<Option<Ended>, AttachError
     };
     let lost = kept.err().map(|error| format!("{error:#}"));
     if let Some(error) = &lost {
-        tracing::error!(error, "what it had counted since the last copy is lost");
+        tracing::error!(error, "what an earlier filter had counted since the last copy is lost");
     }
-    Ok(Some(Ended { kept_in, lost }))
-}
-
-/// Keeps what a filter of another layout has counted, before one of this layout takes its place. That it
-/// cannot be kept is told and no error: the lists are what counts.
-pub fn keep_of_another_layout(edge_dir: &Path, pin_dir: &Path) {
-    let kept = match Counters::of_another_layout(pin_dir) {
-        Ok(Some(counters)) => keep_of_left(&counters, &edge_dir.join(LISTS)),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = kept {
-        let error = format!("{error:#}");
-        tracing::error!(
-            error,
-            "what the filter of another layout had counted since the last copy is lost"
-        );
-    }
+    lost
 }
 
 fn noted(edge_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {

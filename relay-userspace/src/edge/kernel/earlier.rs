@@ -172,16 +172,15 @@ fn runs_ours(link: &Link) -> bool {
     id.ok().and_then(program_name).is_none_or(|name| name == PROGRAM)
 }
 
-/// The directories of all layouts under a pin directory.
+/// The directories of all layouts under a pin directory, the latest last.
 pub(super) fn layouts(pin_dir: &Path) -> Result<Vec<PathBuf>, AttachError> {
     if !is_bpffs(pin_dir) {
         return Ok(Vec::new());
     }
-    let is_layout =
-        |name: &str| name.strip_prefix('v').is_some_and(|number| number.parse::<u32>().is_ok());
+    let version = |path: &Path| path.file_name()?.to_str()?.strip_prefix('v')?.parse::<u32>().ok();
     let (mut found, _) = list(pin_dir)?;
-    found.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_layout));
-    found.sort();
+    found.retain(|path| version(path).is_some());
+    found.sort_by_key(|path| version(path));
     Ok(found)
 }
 
